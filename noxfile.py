@@ -1,0 +1,58 @@
+"""What a developer runs: `nox -l` lists it. Arguments after `--` go to the tool of the session."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "test"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session) -> None:
+    """Everything, in the versions known to work; Node.js too where PATH has none."""
+    extras = "all" if shutil.which("node") and shutil.which("npm") else "all,node"
+    session.install("-c", "constraints.txt", "-e", f".[{extras}]")
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Every test, on the running Python."""
+    install(session)
+    session.run("python", "-m", "tests.support.node")
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def quick(session: nox.Session) -> None:
+    """The tests that start no instances and no JavaScript client, on any supported Python."""
+    install(session)
+    session.run("pytest", "-n", "2", "-m", "not e2e and not node", *session.posargs)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """The layer on real processes: two instances, a real Redis, real clients, and a table of what was seen."""
+    install(session)
+    session.run("python", "-m", "sim.processes.tour", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, print a table and save it under reports/."""
+    install(session)
+    session.run("python", "-m", "sim.processes.bench", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and types."""
+    install(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")

@@ -1,0 +1,95 @@
+"""``python -m realtime``: serve one instance; ``python -m realtime token USER_ID``: a signed token."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from realtime.app import create_app
+from realtime.auth import create_token
+from realtime.errors import RealtimeError, SettingsError
+from realtime.ids import check_id
+from realtime.serving import make_server
+from realtime.settings import Settings, load_settings
+
+EXIT_USAGE = 2
+
+
+@click.group(invoke_without_command=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port."
+)
+@click.option("--redis-url", help="Redis that the instances share; sets WEBSOCKET_MANAGER=redis too.")
+@click.option("--database-url", help="Database of users and channels (DATABASE_URL).")
+@click.option(
+    "--demo", is_flag=True, help="Users exist on first sight, all in the channel general; loopback only."
+)
+@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.pass_context
+def main(
+    context: click.Context,
+    host: str,
+    port: int,
+    redis_url: str | None,
+    database_url: str | None,
+    demo: bool,
+    log_level: str,
+) -> None:
+    """Serve the real-time layer: Socket.IO under /ws/socket.io, /health and /ready.
+
+    Settings come from the environment.
+    """
+    settings = _settings(redis_url=redis_url, database_url=database_url, demo=demo)
+    context.obj = settings
+    if context.invoked_subcommand is not None:
+        return
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        settings.check_host(host)
+        server = make_server(create_app(settings), host=host, port=port, log_level=log_level)
+    except RealtimeError as error:
+        _refuse(str(error))
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("user_id")
+@click.option("--expires-in", type=float, default=30 * 24 * 3600.0, show_default=True, help="Seconds.")
+@click.pass_obj
+def token(settings: Settings, user_id: str, expires_in: float) -> None:
+    """Print a token for USER_ID, signed with WEBUI_SECRET_KEY (with --demo: the demo's key)."""
+    try:
+        check_id(user_id, what="USER_ID", max_length=settings.realtime_max_id_length)
+        click.echo(create_token(user_id, settings.secret_key, expires_in=expires_in))
+    except RealtimeError as error:
+        _refuse(str(error))
+
+
+def _settings(*, redis_url: str | None, database_url: str | None, demo: bool) -> Settings:
+    try:
+        return load_settings(
+            websocket_manager="redis" if redis_url else None,
+            websocket_redis_url=redis_url,
+            database_url=database_url,
+            demo=demo or None,
+        )
+    except SettingsError as error:
+        _refuse(str(error))
+        raise
+
+
+def _refuse(message: str) -> None:
+    for line in message.splitlines():
+        click.echo(f"{Path(sys.argv[0]).parent.name or 'realtime'}: {line}", err=True)
+    sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m realtime")

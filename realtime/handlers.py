@@ -1,0 +1,212 @@
+"""What clients may send, and what happens then.
+
+Each event is checked, done, and answered; a fault becomes the ack ``{"error": {"code", "message"}}`` and changes
+nothing. The wire runs the events of one socket one after the other, so a handler sees its socket's state alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from realtime.auth import Claims, decode_token
+from realtime.directory import User
+from realtime.errors import (
+    Forbidden,
+    InvalidToken,
+    LimitExceeded,
+    NotAuthenticated,
+    RealtimeError,
+    StateUnavailable,
+    TokenRevoked,
+    UnknownUser,
+)
+from realtime.payloads import ChannelEvent, Identify, Usage, connect_token, parse, wants_diffs
+from realtime.presence import SIGNED_IN
+from realtime.state import Outcome, Session
+
+if TYPE_CHECKING:
+    from realtime.server import RealtimeServer
+
+log = logging.getLogger(__name__)
+
+OWN_JOIN_SECONDS = 0.25
+"""How long a new client's first list may wait for the client itself to be on it."""
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+class Handlers:
+    """The events of one ``RealtimeServer``."""
+
+    def __init__(self, server: RealtimeServer) -> None:
+        self._server = server
+        self._settings = server.settings
+        self._wants_diffs: set[str] = set()
+
+    def attach(self) -> None:
+        wire = self._server.wire
+        wire.on("connect", self.connect)
+        wire.on("disconnect", self.disconnect)
+        wire.on("user-join", answering(self.user_join))
+        wire.on("join-channels", answering(self.join_channels))
+        wire.on("channel-events", answering(self.channel_events))
+        wire.on("usage", answering(self.usage))
+        wire.on("user-list", answering(self.user_list))
+
+    async def connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        """Signs the socket in, or lets it stay for a while as a stranger. A ``RealtimeError`` refuses it."""
+        self._server.check_accepting()
+        if wants_diffs(auth):
+            self._wants_diffs.add(sid)
+        try:
+            try:
+                claims = self._decode(connect_token(auth))
+                await self._sign_in(sid, claims)
+            except (InvalidToken, UnknownUser) as error:
+                log.info("the socket %s is not signed in: %s", sid, error)
+                self._admit_stranger(sid)
+        except BaseException:
+            await self._forget(sid)
+            raise
+
+    async def disconnect(self, sid: str, reason: str = "") -> None:
+        """Removes session, user and usage entries in one step."""
+        await self._forget(sid)
+
+    async def user_join(self, sid: str, *args: Any) -> dict[str, Any]:
+        """``{"auth": {"token"}}`` → ``{"id", "name"}``. Another user's token leaves the old identity first."""
+        session = await self._identify(sid, args)
+        return {"id": session.user.id, "name": session.user.name}
+
+    async def join_channels(self, sid: str, *args: Any) -> dict[str, Any]:
+        """``{"auth": {"token"}}`` → ``{"channels": […]}``: joins the rooms of new channels, leaves those lost."""
+        session = await self._identify(sid, args)
+        return {"channels": sorted(room[8:] for room in session.rooms if room.startswith("channel:"))}
+
+    async def channel_events(self, sid: str, *args: Any) -> None:
+        """From a member to the whole channel, with who says it."""
+        event = parse(ChannelEvent, args, max_id_length=self._settings.realtime_max_id_length)
+        session = self._session(sid)
+        room = f"channel:{event.channel_id}"
+        if room not in session.rooms:
+            raise Forbidden(f"not a member of the channel {event.channel_id}")
+        if not self._settings.allows_channel_event(event.data.type):
+            raise Forbidden("channel events of this type are not enabled here")
+        payload: dict[str, Any] = {"channel_id": event.channel_id}
+        if event.message_id is not None:
+            payload["message_id"] = event.message_id
+        payload |= {"data": args[0]["data"], "user": public(session.user)}
+        await self._server.wire.emit("channel-events", payload, room=room)
+
+    async def usage(self, sid: str, *args: Any) -> None:
+        """``{"model"}``: in use from now on, for the time that the settings say."""
+        usage = parse(Usage, args, max_id_length=self._settings.realtime_max_id_length)
+        self._session(sid)
+        outcome = await self._server.state.touch(
+            sid,
+            [usage.model],
+            ttl_ms=round(self._settings.realtime_usage_seconds * 1000),
+            cap=self._settings.realtime_max_models_per_session,
+        )
+        if outcome is Outcome.LIMIT:
+            raise LimitExceeded("this session uses too many models at once")
+        if outcome is Outcome.UNKNOWN:
+            self._server.leases.hurry()
+            raise StateUnavailable("this session is being registered again: try again in a moment")
+
+    async def user_list(self, sid: str, *_args: Any) -> None:
+        """The list, to the asker only."""
+        await self._server.audience.answer(self._session(sid))
+
+    async def _identify(self, sid: str, args: tuple[Any, ...]) -> Session:
+        payload = parse(Identify, args, max_id_length=self._settings.realtime_max_id_length)
+        claims = self._decode(payload.auth.token)
+        return await self._sign_in(sid, claims)
+
+    def _decode(self, token: str | None) -> Claims:
+        if token is None:
+            raise InvalidToken("no token was given")
+        return decode_token(token, self._settings.secret_key, now=self._server.clock.time())
+
+    async def _sign_in(self, sid: str, claims: Claims) -> Session:
+        server = self._server
+        found = await server.directory.login(claims.user_id)
+        if found is None:
+            raise UnknownUser
+        user, channels = found
+        if len(channels) > self._settings.realtime_max_channels_per_user:
+            raise LimitExceeded("this user is in more channels than this server allows")
+        session = Session(
+            sid=sid,
+            user=user,
+            rooms=frozenset({f"user:{user.id}", *(f"channel:{channel}" for channel in channels)}),
+            jti=claims.jti,
+            issued_at_ms=None if claims.issued_at is None else round(claims.issued_at * 1000),
+        )
+        before = server.sessions.get(sid)
+        if before is not None and before.session.user.id != user.id:
+            await self._leave_identity(sid)
+        if before is not None and before.session.user.id == user.id:
+            # Rooms that the application put the session into stay; channels follow the directory.
+            kept = {room for room in before.session.rooms if not room.startswith(("channel:", "user:"))}
+            session = Session(sid, user, session.rooms | kept, session.jti, session.issued_at_ms)
+        registered = await server.sessions.register(session, claims.expires_at)
+        if await server.revocations.hit(session, since=registered.version):
+            await server.sessions.unregister([sid])
+            raise TokenRevoked
+        server.strangers.set(sid, None)
+        server.expiries.set(sid, claims.expires_at)
+        server.rooms.join(sid, session.rooms)
+        if before is None or before.session.user.id != user.id:
+            server.manager.admit(sid)
+            server.rooms.enter_local(sid, SIGNED_IN)
+            await server.replica.wait_for(registered.version, OWN_JOIN_SECONDS)
+            await server.audience.greet(session, diffs=sid in self._wants_diffs)
+            await server.usage_audience.greet(sid)
+        return session
+
+    async def _leave_identity(self, sid: str) -> None:
+        """Hears nothing of the old user's from here on; if the new one is refused, the socket is a stranger."""
+        self._server.rooms.leave_all(sid)
+        await self._server.sessions.unregister([sid])
+        self._server.expiries.set(sid, None)
+        self._admit_stranger(sid)
+
+    def _admit_stranger(self, sid: str) -> None:
+        strangers = self._server.strangers
+        if sid not in strangers and len(strangers) >= self._settings.realtime_max_unauthenticated:
+            raise LimitExceeded("too many sockets that are not signed in: connect with a token")
+        strangers.set(sid, self._server.monotonic() + self._settings.realtime_auth_grace_seconds)
+
+    async def _forget(self, sid: str) -> None:
+        self._wants_diffs.discard(sid)
+        self._server.strangers.set(sid, None)
+        self._server.expiries.set(sid, None)
+        await self._server.sessions.unregister([sid])
+
+    def _session(self, sid: str) -> Session:
+        local = self._server.sessions.get(sid)
+        if local is None:
+            raise NotAuthenticated
+        return local.session
+
+
+def answering(handler: Handler) -> Handler:
+    """Turns a typed error into the ack that says so; what is not typed is the wire's to log."""
+
+    @functools.wraps(handler)
+    async def answer(*args: Any) -> Any:
+        try:
+            return await handler(*args)
+        except RealtimeError as error:
+            return {"error": {"code": error.code, "message": str(error)}}
+
+    return answer
+
+
+def public(user: User) -> dict[str, str]:
+    """What others learn of a user."""
+    return {"id": user.id, "name": user.name, "role": user.role, "profile_image_url": user.profile_image_url}

@@ -1,0 +1,82 @@
+"""The shapes of what clients send, checked before anything happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from realtime.errors import InvalidPayload
+from realtime.ids import check_id
+
+MAX_TYPE_LENGTH = 100
+
+
+class Payload(BaseModel):
+    """Unknown keys are passed over, so that newer clients may say more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class Auth(Payload):
+    token: str
+
+
+class Identify(Payload):
+    """``user-join`` and ``join-channels``: ``{"auth": {"token"}}``."""
+
+    auth: Auth
+
+
+class EventData(Payload):
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, hide_input_in_errors=True)
+
+    type: str = Field(min_length=1, max_length=MAX_TYPE_LENGTH)
+
+
+class ChannelEvent(Payload):
+    """``channel-events``: ``{"channel_id", "message_id"?, "data": {"type", …}}``."""
+
+    channel_id: str
+    message_id: str | None = None
+    data: EventData
+
+
+class Usage(Payload):
+    """``usage``: ``{"model"}``."""
+
+    model: str
+
+
+P = TypeVar("P", bound=Payload)
+
+
+def parse(shape: type[P], args: Sequence[Any], *, max_id_length: int) -> P:
+    """The one argument of an event as ``shape``. Raises ``InvalidPayload`` that names the first fault."""
+    if len(args) != 1:
+        raise InvalidPayload(f"this event takes one argument, got {len(args)}")
+    try:
+        payload = shape.model_validate(args[0])
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "payload"
+        raise InvalidPayload(f"{where}: {fault['msg']}") from None
+    except RecursionError:
+        raise InvalidPayload("payload: nested too deeply") from None
+    for name in ("channel_id", "message_id", "model"):
+        value = getattr(payload, name, None)
+        if value is not None:
+            check_id(value, what=name, max_length=max_id_length)
+    return payload
+
+
+def connect_token(auth: Any) -> str | None:
+    """The token of connect's auth ``{"token"}``; None if there is none, whatever was sent."""
+    token = auth.get("token") if isinstance(auth, dict) else None
+    return token if isinstance(token, str) else None
+
+
+def wants_diffs(auth: Any) -> bool:
+    """Whether connect's auth says ``"presence": "diff"``."""
+    return isinstance(auth, dict) and auth.get("presence") == "diff"

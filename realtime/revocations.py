@@ -1,0 +1,76 @@
+"""Closes what was revoked, however the news and a registration cross."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from realtime.errors import StateUnavailable
+from realtime.replica import Difference, Replica
+from realtime.sessions import LocalSessions
+from realtime.state import Session, State, Token
+from realtime.tasks import Supervisor
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 1000
+
+
+class Revocations:
+    """``close(sid)`` ends a session whose token was revoked; ``recheck()`` asks for all when news were missed."""
+
+    def __init__(
+        self,
+        state: State,
+        sessions: LocalSessions,
+        replica: Replica,
+        tasks: Supervisor,
+        *,
+        close: Callable[[str], Awaitable[None]],
+        recheck: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._sessions = sessions
+        self._replica = replica
+        self._tasks = tasks
+        self._close = close
+        self._recheck = recheck
+        self._recent: deque[tuple[int, str, str]] = deque(maxlen=REMEMBERED)
+
+    def on_difference(self, difference: Difference) -> None:
+        if difference.missed:
+            self._recheck()
+        if not difference.revoked_tokens and not difference.revoked_users:
+            return
+        version = self._replica.version
+        self._recent.extend((version, "jti", jti) for jti in difference.revoked_tokens)
+        self._recent.extend((version, "user", user) for user in difference.revoked_users)
+        tokens, users = set(difference.revoked_tokens), set(difference.revoked_users)
+        hit = [local.session for local in self._sessions]
+        hit = [session for session in hit if session.jti in tokens or session.user.id in users]
+        if hit:
+            self._tasks.once("close-revoked", self._close_revoked(hit))
+
+    async def hit(self, session: Session, *, since: int) -> bool:
+        """Whether a token was revoked after its registration of version ``since``: the news came before the answer,
+        when the session was not known here yet. Raises ``StateUnavailable``."""
+        named = {("jti", session.jti), ("user", session.user.id)}
+        if not any(version > since and (kind, what) in named for version, kind, what in self._recent):
+            return False
+        return (await self._state.revoked([_token(session)]))[0]
+
+    async def _close_revoked(self, sessions: list[Session]) -> None:
+        # A session of a revoked user may have come with a token that is newer than that: the state knows.
+        try:
+            flags = await self._state.revoked([_token(session) for session in sessions])
+        except StateUnavailable:
+            self._recheck()
+            return
+        for session, revoked in zip(sessions, flags, strict=True):
+            if revoked:
+                await self._close(session.sid)
+
+
+def _token(session: Session) -> Token:
+    return Token(session.user.id, session.jti, session.issued_at_ms)

@@ -1,0 +1,316 @@
+"""One instance of the layer, composed: nothing here is at module level, so several may live in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from realtime.calls import Emitters, EventCall, EventEmitter
+from realtime.clock import FleetClock
+from realtime.deadlines import Deadlines
+from realtime.directory import Directory
+from realtime.errors import Close, RealtimeError, StateUnavailable
+from realtime.handlers import Handlers
+from realtime.housekeeping import RedisLock, UsageCleanup
+from realtime.leasing import LeaseKeeper
+from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
+from realtime.messages import MessageStore
+from realtime.messages.memory import MemoryMessageStore
+from realtime.presence import Audience, Everyone, SharedChannels, UsageAudience
+from realtime.replica import Difference, Replica
+from realtime.revocations import Revocations
+from realtime.rooms import LocalRooms
+from realtime.sessions import LocalSessions
+from realtime.settings import Settings
+from realtime.state import MemoryState, RedisState, SessionPool, State, UsagePool, UserPool
+from realtime.tasks import Supervisor
+from realtime.wire import Bus, LocalBus, WireManager, WireServer
+
+log = logging.getLogger(__name__)
+
+CLOSE_BATCH = 50
+FIRST_COPY_SECONDS = 2.0
+
+
+class RealtimeServer:
+    """Socket.IO server, shared state and everything between. ``start`` and ``stop`` belong to the application's
+    lifespan; ``drain`` comes before ``stop`` where sockets shall be closed gently."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Directory,
+        *,
+        messages: MessageStore | None = None,
+        connector: Connector | None = None,
+        state: State | None = None,
+        bus: Bus | None = None,
+    ) -> None:
+        """``connector``: Redis by other means than the settings say. ``state`` and ``bus``: without Redis, shared by
+        the servers of one process."""
+        self.settings = settings
+        self.directory = directory
+        self.messages = messages or MemoryMessageStore()
+        self.clock = FleetClock()
+        self.tasks = Supervisor()
+        self.draining = False
+        self._started = False
+
+        self._link: RedisLink | None = None
+        if connector is not None or settings.redis_url is not None:
+            timeout = settings.realtime_state_timeout_seconds
+            self._link = RedisLink(connector or connector_from_settings(settings), timeout=timeout)
+            state = RedisState(self._link, root=settings.state_key_prefix)
+            bus = RedisBus(self._link, max_message_bytes=settings.realtime_max_bus_message_bytes)
+        self.state: State = state or MemoryState()
+
+        self.manager = WireManager(
+            bus or LocalBus(),
+            channel=settings.realtime_bus_channel,
+            max_message_bytes=settings.realtime_max_bus_message_bytes,
+        )
+        self.wire = WireServer(
+            self.manager,
+            max_pending_events=settings.realtime_max_pending_events,
+            transports=settings.transports,
+            allow_upgrades=settings.enable_websocket_support,
+            cors_allowed_origins=settings.cors_origins,
+            ping_interval=settings.websocket_server_ping_interval,
+            ping_timeout=settings.websocket_server_ping_timeout,
+            max_http_buffer_size=settings.realtime_max_payload_bytes,
+        )
+        self.leases = LeaseKeeper(
+            self.state,
+            self.clock,
+            name=settings.realtime_instance_name,
+            ttl=settings.realtime_lease_seconds,
+            on_revoked=self._close_revoked,
+        )
+        self.sessions = LocalSessions(self.state, self.leases, cap=settings.realtime_max_sessions_per_user)
+        self.replica = Replica(self.state, self._on_difference)
+        self.leases.sessions, self.leases.replica = self.sessions, self.replica
+        self.rooms = LocalRooms(self.manager, self.sessions)
+        self.audience = self._audience()
+        self.usage_audience = UsageAudience(
+            self.replica, self.rooms, rate=settings.realtime_list_bytes_per_second
+        )
+        self.revocations = Revocations(
+            self.state,
+            self.sessions,
+            self.replica,
+            self.tasks,
+            close=self._close_revoked,
+            recheck=lambda: self.leases.hurry(recheck_tokens=True),
+        )
+        self.emitters = Emitters(
+            self.manager,
+            self.state,
+            self.messages,
+            self.tasks,
+            call_timeout=settings.websocket_event_caller_timeout,
+        )
+        self.strangers = Deadlines(self.monotonic, self._close_stranger)
+        self.expiries = Deadlines(self.clock.time, self._close_expired)
+        self.handlers = Handlers(self)
+        self.handlers.attach()
+
+        self.SESSION_POOL = SessionPool(self.state)
+        self.USER_POOL = UserPool(self.state)
+        self.USAGE_POOL = UsagePool(self.state)
+
+    # Life
+
+    async def start(self) -> None:
+        """Connects, takes a lease, reaps what a fleet that died left behind, and starts its tasks.
+
+        Raises ``StateUnavailable``, ``SchemaMismatch`` or ``DirectoryUnavailable``: then it must not serve.
+        """
+        try:
+            await self.directory.start()
+            self.wire.start()
+            self.tasks.spawn("replica", self.replica.run)
+            if self._link is not None:
+                await self._link.start(supervise=self.tasks.spawn)
+            await self.state.start()
+            await self.leases.acquire()
+            self.replica.want_snapshot()
+            if not await self.replica.synchronised(FIRST_COPY_SECONDS):
+                raise StateUnavailable("no snapshot of the shared state could be taken")
+        except BaseException:
+            await self._close_all()
+            raise
+        self.tasks.spawn("lease", self.leases.run)
+        self.tasks.spawn("rooms", self.rooms.run)
+        self.tasks.spawn("usage-cleanup", self.usage_cleanup().run)
+        self.tasks.spawn("presence", self.audience.pacer.run)
+        self.tasks.spawn("usage", self.usage_audience.pacer.run)
+        self.tasks.spawn("token-expiry", self.expiries.run)
+        self.tasks.spawn("strangers", self.strangers.run)
+        self._started = True
+
+    async def drain(self) -> None:
+        """Lets go of every client gently, within the grace time: not ready, sessions out in batches, sockets closed
+        with a reason, spread over time so that the clients do not all come back at once; then the lease."""
+        if self.draining:
+            return
+        self.draining = True
+        grace = self.settings.realtime_shutdown_grace_seconds
+        try:
+            async with asyncio.timeout(grace):
+                await self._drain(grace / 2)
+        except (RealtimeError, TimeoutError) as error:
+            log.warning("draining was cut short: %s", error or "the grace time is over")
+
+    async def stop(self) -> None:
+        """Ends everything, within bounded time; what cannot be told to the state any more, the lease covers."""
+        self.draining = True
+        if self._started:
+            self._started = False
+            try:
+                async with asyncio.timeout(self.settings.realtime_state_timeout_seconds):
+                    await self.leases.release()
+            except (RealtimeError, TimeoutError) as error:
+                log.warning("the lease was left to expire: %s", error)
+        await self._close_all()
+
+    async def _drain(self, spread: float) -> None:
+        sids = [local.session.sid for local in self.sessions]
+        batches = [sids[at : at + CLOSE_BATCH] for at in range(0, len(sids), CLOSE_BATCH)]
+        pause = min(1.0, spread / len(batches)) if batches else 0.0
+        for number, batch in enumerate(batches):
+            if number:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await self.sessions.unregister(batch)
+            for sid in batch:
+                await self.wire.close(sid, Close.DRAINING)
+        for eio_sid in list(self.wire.connections):
+            self.wire.close_connection(eio_sid, Close.DRAINING)
+        await self.leases.release()
+
+    async def _close_all(self) -> None:
+        await self.wire.aclose(self.settings.realtime_state_timeout_seconds)
+        await self.tasks.close()
+        if self._link is not None:
+            await self._link.close()
+        await self.state.close()
+        await self.directory.close()
+
+    # What other parts ask
+
+    def check_accepting(self) -> None:
+        """Raises ``StateUnavailable`` when no new client may come in."""
+        if self.draining:
+            raise StateUnavailable("this instance is shutting down: connect again")
+        if not self.leases.held:
+            raise StateUnavailable("the shared state cannot be reached: try again in a moment")
+
+    async def ready(self) -> dict[str, bool]:
+        """What ``/ready`` shows: the instance is ready iff all of it is true."""
+        subscribed = self._link is None or self._link.subscriber.connected.is_set()
+        return {
+            "started": self._started,
+            "lease_held": self._started and self.leases.held,
+            "subscribed": subscribed,
+            "accepting": not self.draining,
+        }
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def usage_cleanup(self) -> UsageCleanup:
+        """The task behind ``periodic_usage_pool_cleanup``."""
+        timeout = self.settings.websocket_redis_lock_timeout
+        lock = RedisLock(self.state, "usage-cleanup", timeout)
+        return UsageCleanup(
+            self.state, lock, lock_timeout=timeout, usage_seconds=self.settings.realtime_usage_seconds
+        )
+
+    # For other backend modules
+
+    def get_event_emitter(self, request_info: Mapping[str, Any], update_db: bool = True) -> EventEmitter:
+        """See ``Emitters.event_emitter``."""
+        return self.emitters.event_emitter(request_info, update_db)
+
+    def get_event_call(self, request_info: Mapping[str, Any], *, resume: bool = False) -> EventCall:
+        """See ``Emitters.event_call``."""
+        return self.emitters.event_call(request_info, resume=resume)
+
+    async def get_models_in_use(self) -> list[str]:
+        """Models in use on all instances at this moment."""
+        return sorted(await self.state.models_in_use())
+
+    async def get_user_id_from_session_pool(self, sid: str) -> str | None:
+        session = await self.state.session(sid)
+        return None if session is None else session.user.id
+
+    async def get_user_ids_from_room(self, room: str) -> list[str]:
+        """Users with a session in the room, on all instances."""
+        return sorted((await self.state.room_users([room]))[room])
+
+    async def get_active_status_by_user_id(self, user_id: str) -> bool:
+        """Whether the user is connected to any instance."""
+        return bool(await self.state.sessions_of(user_id))
+
+    async def emit_to_users(self, event: str, data: Any, user_ids: list[str]) -> None:
+        """To every session of these users on all instances, each once, in one publish."""
+        await self.manager.emit(event, data, room=[f"user:{user_id}" for user_id in user_ids])
+
+    async def enter_room_for_users(self, room: str, user_ids: list[str]) -> None:
+        """Puts every session of these users into a room, on all instances."""
+        for sid in await self._sids(user_ids):
+            await self.manager.enter_room(sid, "/", room)
+
+    async def leave_room_for_users(self, room: str, user_ids: list[str]) -> None:
+        """Takes every session of these users out of a room, on all instances."""
+        for sid in await self._sids(user_ids):
+            await self.manager.leave_room(sid, "/", room)
+
+    async def disconnect_user(self, user_id: str) -> None:
+        """Closes every session of the user on all instances; their clients do not come back by themselves."""
+        for sid in await self._sids([user_id]):
+            await self.wire.close(sid, Close.KICKED)
+
+    async def revoke_token(self, jti: str, expires_at: float | None = None) -> None:
+        """Closes the sessions of one token on all instances and lets it in no more.
+
+        ``expires_at`` (unix seconds): the token's own end, after which nobody need remember it; None: never.
+        """
+        until = 2**53 if expires_at is None else round(expires_at * 1000)
+        await self.state.revoke_token(jti, until)
+
+    async def revoke_user(self, user_id: str) -> None:
+        """The same for every token that was issued to the user up to now."""
+        await self.state.revoke_user(user_id)
+
+    async def _sids(self, user_ids: list[str]) -> list[str]:
+        return [session.sid for user_id in user_ids for session in await self.state.sessions_of(user_id)]
+
+    # Inside
+
+    def _audience(self) -> Audience:
+        interval = self.settings.realtime_list_interval_seconds
+        rate = float(self.settings.realtime_list_bytes_per_second)
+        longest = self.settings.realtime_list_max_users
+        if self.settings.realtime_user_list_visibility == "everyone":
+            return Everyone(self.replica, self.rooms, interval=interval, rate=rate, longest=longest)
+        return SharedChannels(
+            self.replica, self.rooms, self.state, self.sessions, interval=interval, rate=rate, longest=longest
+        )
+
+    def _on_difference(self, difference: Difference) -> None:
+        self.audience.on_difference(difference)
+        self.usage_audience.on_difference(difference)
+        self.revocations.on_difference(difference)
+        self.emitters.on_difference(difference)
+
+    async def _close_revoked(self, sid: str) -> None:
+        await self.wire.close(sid, Close.TOKEN_REVOKED)
+
+    async def _close_expired(self, sid: str) -> None:
+        await self.wire.close(sid, Close.TOKEN_EXPIRED)
+
+    async def _close_stranger(self, sid: str) -> None:
+        await self.wire.close(sid, Close.AUTH_TIMEOUT)

@@ -1,0 +1,32 @@
+-- Removes a bounded number of sessions whose lease expired or was released. The expiry is checked here, not by the
+-- caller, and a lease loses its right in the same step in which its first session goes.
+-- ARGV[2] most sessions to remove
+-- Returns {number removed, 1 if more is to be done}.
+local now = now_ms()
+local lines = {}
+for _, lease in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now))) do
+  redis.call('ZREM', LEASES, lease)
+  redis.call('ZADD', REAPING, digits(now), lease)
+  lines[#lines + 1] = '~' .. lease
+end
+local left = tonumber(ARGV[2])
+for _, lease in ipairs(redis.call('ZRANGE', REAPING, 0, -1)) do
+  local key = root .. ':instance:' .. lease
+  if left > 0 then
+    for _, sid in ipairs(redis.call('ZRANGE', key, 0, left - 1)) do
+      local record = session_record(sid)
+      if record and record.lease == lease then
+        forget(sid, record)
+        forget_usage(sid, lines)
+      end
+      redis.call('ZREM', key, sid)
+      left = left - 1
+    end
+  end
+  if redis.call('ZCARD', key) == 0 then
+    redis.call('ZREM', REAPING, lease)
+  end
+end
+redis.call('ZREMRANGEBYSCORE', TOKENS, '-inf', digits(now))
+announce(presence_lines(lines))
+return { tonumber(ARGV[2]) - left, redis.call('EXISTS', REAPING) }

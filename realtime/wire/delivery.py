@@ -1,0 +1,246 @@
+"""Delivery on this instance: rooms, and packets put straight into each recipient's queue."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Collection, Generator, Iterable, KeysView, Sequence
+from typing import TYPE_CHECKING, Any
+
+from socketio import packet
+from socketio.async_manager import AsyncManager
+
+from realtime.errors import Close
+
+from .calls import Asker, CallbackAsker
+from .counters import Counters, QuietLog
+from .packets import Wire, arguments, encode
+from .rooms import Member, Rooms, State
+from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from .server import WireServer
+
+logger = logging.getLogger("realtime.wire")
+
+Room = str | Iterable[str] | None
+
+
+class LocalDelivery(AsyncManager):
+    """The part of the client manager that knows only this instance.
+
+    `on_rooms_changed(sid, namespace)` is called at once after a live socket entered or left a room, by
+    whomever; not when it disconnects, which ends all its memberships.
+    """
+
+    server: WireServer
+    json: Any  # stubs leave it out
+
+    max_held = 200
+    """Packets that wait for one socket's CONNECT; beyond, its connection is closed and it comes back."""
+    max_asks = 1000
+    """Acknowledgements one socket may owe; beyond, the oldest is given up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counters = Counters()
+        self.quiet = QuietLog(logger)
+        self.book = Rooms()
+        # For whoever looks: {namespace: {room: {sid: Member}}}.
+        self.rooms = self.book.tables  # type: ignore[assignment]  # stubs: a bidict per room
+        self.numbers = itertools.count(1)
+        self.tasks = Tasks(self._callback_failed)
+        self.on_rooms_changed: Callable[[str, str], None] | None = None
+
+    # --- who may hear what
+
+    def admit(self, sid: str) -> None:
+        """From now on this socket of namespace "/" hears what is sent to everyone."""
+        member = self.book.live(sid, "/")
+        if member is not None:
+            self.book.admitted[sid] = member
+
+    def expel(self, sid: str) -> None:
+        """From now on this socket hears only what is sent to it or to rooms it is in."""
+        self.book.admitted.pop(sid, None)
+
+    def local_rooms(self, sid: str, namespace: str = "/") -> frozenset[str]:
+        """The rooms a socket of this instance is in, without its own; until its disconnect handler has ended."""
+        member = self.book.get(sid, namespace)
+        return frozenset() if member is None else frozenset(member.rooms)
+
+    def local_participants(self, room: str | None, namespace: str = "/") -> frozenset[str]:
+        """The live sids of this instance in a room; None means everyone who would hear a broadcast."""
+        return frozenset(member.sid for member in self.book.recipients(namespace, room))
+
+    # --- delivery
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Room = None,
+        skip_sid: str | Sequence[str] | None = None,
+        callback: Callable[..., Any] | None = None,
+        to: Room = None,
+        **kwargs: Any,
+    ) -> None:
+        """Replaces AsyncManager.emit: stock makes a task per recipient, and takes an empty list for everyone."""
+        asker = CallbackAsker(callback, self.tasks.spawn) if callback is not None else None
+        self.deliver(event, data, namespace, to if to is not None else room, skip_sid, asker)
+
+    def deliver(
+        self,
+        event: str,
+        data: Any,
+        namespace: str = "/",
+        room: Room = None,
+        skip_sid: str | Collection[str] | None = None,
+        asker: Asker | None = None,
+    ) -> int:
+        """Send to the local sockets of a room (None: everyone, [] : nobody) and say to how many."""
+        skip: Collection[str] = (skip_sid,) if isinstance(skip_sid, str) else skip_sid or ()
+        members = [each for each in self.book.recipients(namespace, room) if each.sid not in skip]
+        if not members:
+            return 0
+        if asker is None:
+            wire = encode(packet.EVENT, [event, *arguments(data)], namespace)
+            for member in members:
+                self.send(member, wire)
+        else:
+            for member in members:
+                self.ask(member, event, data, next(self.numbers), asker)
+        return len(members)
+
+    def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
+        """Send an event that wants an acknowledgement, under this number."""
+        wire = encode(packet.EVENT, [event, *arguments(data)], member.namespace, number)
+        while len(member.asks) >= self.max_asks:
+            oldest = next(iter(member.asks))
+            self.counters.callbacks_evicted += 1
+            member.asks.pop(oldest).gone(member.sid)
+        member.asks[number] = asker
+        self.send(member, wire)
+
+    def send(self, member: Member, wire: Wire) -> None:
+        """Put packets into a socket's queue, or keep them until its CONNECT packet has gone out."""
+        if member.gone is not None:
+            return
+        if member.held is None:
+            member.socket.post(wire)
+        elif len(member.held) < self.max_held:
+            member.held.append(wire)
+        else:
+            self.counters.packets_held_back_dropped += 1
+            self.server.close_connection(member.eio_sid, Close.HANDLER_FAILED)
+
+    def acknowledged(self, member: Member, number: int, args: Sequence[Any]) -> None:
+        """An ACK packet came in."""
+        asker = member.asks.pop(number, None)
+        if asker is None:
+            self._unknown_ack(member.sid, number)
+        else:
+            self._answer(asker, args)
+
+    def left(self, member: Member) -> None:
+        """A socket is gone: it is in no room any more and whoever waits for its answer is told."""
+        self.book.unlink(member)
+        asks, member.asks = member.asks, {}
+        for asker in asks.values():
+            asker.gone(member.sid)
+        if member.held is not None:
+            member.held.clear()
+
+    def _answer(self, asker: Asker, args: Sequence[Any]) -> None:
+        try:
+            asker.answer(args)
+        except Exception as error:
+            self._callback_failed(error)
+
+    def _callback_failed(self, error: BaseException) -> None:
+        self.counters.callbacks_failed += 1
+        logger.error("A callback of an emit raised %r.", error, exc_info=error)
+
+    def _unknown_ack(self, sid: object, number: object) -> None:
+        self.counters.callbacks_unknown += 1
+        logger.debug("Ignoring an acknowledgement from %s with the unknown id %s.", sid, number)
+
+    # --- the bookkeeping of BaseManager, which copies and scans all rooms and keeps a bidict in each:
+    # replaced by `book`
+
+    def is_connected(self, sid: str, namespace: str) -> bool:
+        """Replaces BaseManager.is_connected."""
+        member = self.book.live(sid, namespace)
+        return member is not None and member.state is State.CONNECTED
+
+    def is_pre_connected(self, sid: str, namespace: str) -> bool:
+        """Replaces BaseManager.is_pre_connected, which searches a list."""
+        member = self.book.live(sid, namespace)
+        return member is not None and member.state in (State.QUEUED, State.ENTERED)
+
+    def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str:
+        """Replaces BaseManager.sid_from_eio_sid, which needs the bidict."""
+        member = self.server.member_of(eio_sid, namespace)
+        return None if member is None else member.sid  # type: ignore[return-value]  # stubs forget None
+
+    def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
+        """Replaces BaseManager.eio_sid_from_sid."""
+        member = self.book.get(sid, namespace)
+        return None if member is None else member.eio_sid
+
+    def get_namespaces(self) -> KeysView[Any]:
+        """Replaces BaseManager.get_namespaces."""
+        return self.book.namespaces.keys()
+
+    def get_participants(
+        self, namespace: str, room: str | Sequence[str] | None
+    ) -> Generator[tuple[str, str], None, None]:
+        """Replaces BaseManager.get_participants, which copies the room."""
+        for member in self.book.recipients(namespace, room):
+            yield member.sid, member.eio_sid
+
+    def get_rooms(self, sid: str, namespace: str) -> list[str]:
+        """Replaces BaseManager.get_rooms, which scans all rooms. A socket's own room is among them, as in
+        stock.
+        """
+        return [] if self.book.get(sid, namespace) is None else [sid, *self.local_rooms(sid, namespace)]
+
+    def is_sid_room(self, namespace: str, room: str) -> bool:
+        """Replaces BaseManager.is_sid_room."""
+        return self.book.get(room, namespace) is not None
+
+    def basic_enter_room(self, sid: str, namespace: str, room: str, eio_sid: str | None = None) -> None:
+        """Replaces BaseManager.basic_enter_room. A socket that is gone enters nothing, quietly."""
+        member = self.book.get(sid, namespace)
+        if member is None:
+            raise ValueError("sid is not connected to requested namespace")
+        if self.book.enter(member, room):
+            self._changed(member)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: str) -> None:
+        """Replaces BaseManager.basic_leave_room."""
+        member = self.book.get(sid, namespace)
+        if member is not None and self.book.leave(member, room):
+            self._changed(member)
+
+    def basic_close_room(self, room: str | Sequence[str], namespace: str) -> None:
+        """Replaces BaseManager.basic_close_room."""
+        for each in [room] if isinstance(room, str) else room:
+            if self.is_sid_room(namespace, each):
+                raise ValueError("A socket's own room cannot be closed.")
+            for member in self.book.recipients(namespace, each):
+                if self.book.leave(member, each):
+                    self._changed(member)
+
+    async def trigger_callback(self, sid: str, id: Any, data: Sequence[Any]) -> None:  # noqa: A002
+        """Replaces AsyncManager.trigger_callback: stock warns of unknown ids and has the reader wait."""
+        member = self.book.members.get(sid)
+        if member is None:
+            self._unknown_ack(sid, id)
+        else:
+            self.acknowledged(member, id, data)
+
+    def _changed(self, member: Member) -> None:
+        if self.on_rooms_changed is not None:
+            self.on_rooms_changed(member.sid, member.namespace)

@@ -1,0 +1,206 @@
+"""Engine.IO as the layer needs it: sockets that take packets without waiting and that can be shut at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import engineio  # type: ignore[import-untyped]  # no stubs exist
+from engineio import async_socket, exceptions, packet
+from engineio.async_drivers import asgi  # type: ignore[import-untyped]
+
+from .packets import SharedPacket, Wire, WirePayload
+
+NORMAL_CLOSURE = 1000
+PROTOCOL_ERROR = 1002
+SERVICE_RESTART = 1012
+_FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.UPGRADE, packet.CLOSE)
+
+
+class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs exist
+    """One Engine.IO session."""
+
+    linger = 5.0
+    """How long, in seconds, the last packets wait for the next poll of a session that was shut."""
+
+    def __init__(self, server: WireEngine, sid: str) -> None:
+        super().__init__(server, sid)
+        self.closing: bool
+        self.closed: bool
+        self.upgraded: bool
+        self.close_code = NORMAL_CLOSURE
+        self.close_reason = ""
+
+    def post(self, packets: Wire) -> bool:
+        """Queue packets at once and together; False if the session is closing.
+
+        Replaces AsyncSocket.send on the way out: stock is a coroutine that looks at the clock for every
+        packet and lets another task's packet in between a packet and its attachments.
+        """
+        if self.closing or self.closed:
+            return False
+        for each in packets:
+            self.queue.put_nowait(each)
+        return True
+
+    def shut(self, why: str, *, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """End the session now: what is queued still goes out, nothing more is taken, a pending poll returns.
+
+        `why` is the reason that disconnect handlers are told; `code` and `reason` go into a websocket's close
+        frame. By polling the next request after the last packets gets a 400, on which every client that may
+        do so connects again (python-socketio's client does not on an Engine.IO CLOSE packet).
+        """
+        if self.closing or self.closed:
+            return
+        self.closing = True
+        self.close_code = code
+        self.close_reason = reason
+        if not self.upgraded:
+            if self.queue.empty():
+                self.queue.put_nowait(SharedPacket(packet.NOOP))
+            asyncio.get_running_loop().call_later(self.linger, self._end)
+        self.queue.put_nowait(None)
+        if self.upgraded:
+            self.closed = True
+        self.server.gone(self.sid, why)
+
+    def _is_shut(self) -> bool:
+        return self.closing
+
+    def _end(self) -> None:
+        self.closed = True
+        if self.server.sockets.get(self.sid) is self:
+            del self.server.sockets[self.sid]
+
+    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
+        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline.
+
+        The CLOSE packet is left out on a ping time-out: python-socketio's client would not come back after
+        it.
+        """
+        server_reasons = self.server.reason
+        why = reason or server_reasons.SERVER_DISCONNECT
+        if not abort and why == server_reasons.SERVER_DISCONNECT:
+            self.post([SharedPacket(packet.CLOSE)])
+        self.shut(why)
+
+    async def receive(self, pkt: Any) -> None:
+        """Adds to AsyncSocket.receive: a session that was shut hears nothing more; stock runs its handlers
+        still.
+        """
+        if self.closing or self.closed:
+            raise exceptions.SocketIsClosedError()
+        await super().receive(pkt)
+
+    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
+        """Adds to AsyncSocket.handle_get_request: the poll that takes the last packets ends the session."""
+        packets = await super().handle_get_request(environ)
+        if self.closing and isinstance(packets, list):
+            self._end()
+        return packets
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """Replaces AsyncSocket.handle_post_request: stock drops a request of more than 16 packets, or one that it
+        cannot decode, and answers "OK"; here the first is served and the second ends the session.
+        """
+        length = int(environ.get("CONTENT_LENGTH", "0"))
+        if length > self.server.max_http_buffer_size:
+            raise exceptions.ContentTooLongError()
+        body = await environ["wsgi.input"].read(length)
+        if self._is_shut():
+            return
+        try:
+            packets = WirePayload(encoded_payload=body.decode("utf-8")).packets
+        except Exception as error:
+            raise exceptions.UnknownPacketError() from error
+        for each in packets:
+            if self._is_shut():
+                return
+            await self.receive(each)
+
+    async def _websocket_handler(self, ws: Any) -> None:
+        """Adds to AsyncSocket._websocket_handler: whatever ends it ends the session; stock keeps the session
+        of a client that sent a malformed frame until a ping times out, and lets the error out into the ASGI
+        server.
+        """
+        try:
+            await super()._websocket_handler(ws)
+        except Exception as error:
+            self.server.logger.info("%s: websocket ended by %r", self.sid, error)
+            if self.upgraded:
+                self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
+                await ws.close()
+        finally:
+            if self.upgraded:
+                self.shut(self.server.reason.TRANSPORT_ERROR)
+
+
+class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
+    """Replaces the ASGI driver's WebSocket.close, which knows neither a close code nor a reason."""
+
+    async def close(self) -> None:
+        session: WireSocket = self.handler.__self__
+        message = {"type": "websocket.close", "code": session.close_code, "reason": session.close_reason}
+        try:
+            await self.asgi_send(message)
+        except Exception as error:
+            session.server.logger.debug("%s: closing a closed websocket: %r", session.sid, error)
+
+
+class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
+    """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
+    why.
+    """
+
+    sockets: dict[str, WireSocket]
+    start_service_task: bool
+    _async: dict[str, Any]
+
+    def __init__(self, *, gone: Callable[[str, str], None], logger: logging.Logger, **options: Any) -> None:
+        super().__init__(async_mode="asgi", logger=logger, **options)
+        self.gone = gone
+        self._async = {**self._async, "websocket": WireWebSocket}
+
+    async def _handle_connect(
+        self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
+    ) -> Any:
+        """Replaces AsyncServer._handle_connect: stock names its own socket class, and its handshake rounds
+        fractions of a second away.
+        """
+        if self.start_service_task:
+            self.start_service_task = False
+            self.service_task_handle = self.start_background_task(self._service_task)
+        sid = self.generate_id()
+        session = self.sockets[sid] = WireSocket(self, sid)
+        handshake = {
+            "sid": sid,
+            "upgrades": self._upgrades(sid, transport),
+            "pingTimeout": int(self.ping_timeout * 1000),
+            "pingInterval": int((self.ping_interval + self.ping_interval_grace_period) * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+        session.post([SharedPacket(packet.OPEN, handshake)])
+        if await self._trigger_event("connect", sid, environ) is False:
+            session._end()
+            return self._unauthorized()
+        session.schedule_ping()
+        if transport == "websocket":
+            try:
+                answer = await session.handle_get_request(environ)
+            finally:
+                session.shut(self.reason.TRANSPORT_CLOSE)
+                session._end()
+            return self._bad_request() if isinstance(answer, list) else answer
+        session.connected = True
+        headers = [("Set-Cookie", self._generate_sid_cookie(sid, self._cookie()))] if self.cookie else None
+        try:
+            return self._ok(await session.poll(), headers=headers, jsonp_index=jsonp_index)
+        except exceptions.QueueEmpty:
+            return self._bad_request()
+
+    def _cookie(self) -> dict[str, Any]:
+        if isinstance(self.cookie, dict):
+            return self.cookie
+        return {"name": self.cookie, "path": "/", "SameSite": "Lax"}

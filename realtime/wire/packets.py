@@ -1,0 +1,57 @@
+"""Packets as they go out: one Socket.IO packet encoded once into the Engine.IO packets every recipient
+shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from engineio import packet as engine_packet  # type: ignore[import-untyped]  # no stubs exist
+from engineio import payload as engine_payload
+from socketio import packet
+
+Wire = Sequence["SharedPacket"]
+"""One Socket.IO packet: a text packet and its binary attachments, to be queued without anything between them.
+"""
+
+
+class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exist
+    """A packet that several sockets send, some by websocket and some by polling.
+
+    Replaces engineio.packet.Packet.encode: stock caches whichever form came first, so that a binary packet
+    shared by both transports reaches a websocket as base64 text or a poll as raw bytes.
+    """
+
+    def __init__(self, packet_type: int, data: object = None) -> None:
+        super().__init__(packet_type, data=data)
+        self._forms: dict[bool, str | bytes] = {}
+
+    def encode(self, b64: bool = False) -> str | bytes:
+        """The bytes or text of a websocket frame, or with `b64` the text of a polling payload."""
+        form = self._forms.get(b64)
+        if form is None:
+            self.encode_cache = None
+            form = self._forms[b64] = super().encode(b64=b64)
+        return form
+
+
+class WirePayload(engine_payload.Payload):  # type: ignore[misc]  # no stubs exist
+    """A polling payload; the size limit of a request bounds it, so a burst of small packets is no error."""
+
+    max_decode_packets = 10_000
+
+
+def encode(kind: int, data: object = None, namespace: str = "/", number: int | None = None) -> Wire:
+    """A Socket.IO packet as Engine.IO packets. Raises TypeError or ValueError for what JSON cannot carry."""
+    socketio_packet = packet.Packet(kind, data, namespace, number)  # type: ignore[arg-type]  # stubs
+    encoded = socketio_packet.encode()
+    parts = encoded if isinstance(encoded, list) else [encoded]
+    return [SharedPacket(engine_packet.MESSAGE, part) for part in parts]
+
+
+def arguments(data: object) -> list[Any]:
+    """An event's arguments as stock means them: a tuple is several, None is none, all else is one."""
+    if isinstance(data, tuple):
+        return list(data)
+    return [] if data is None else [data]

@@ -1,0 +1,1 @@
+"""The tests; `nox -s test` runs them all."""

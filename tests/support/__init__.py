@@ -1,0 +1,1 @@
+"""What tests share: Node.js and a JavaScript client driven from Python."""
