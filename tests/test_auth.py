@@ -165,6 +165,12 @@ def test_a_signed_token_with_an_odd_header_is_refused(header: str) -> None:
         decode_token(signed('{"id":"ann"}', header=header), SECRET)
 
 
+def test_a_token_is_not_even_looked_at_beyond_8_kib() -> None:
+    assert decode_token(signed(json.dumps({"id": "ann", "x": "y" * 5000})), SECRET).user_id == "ann"
+    with pytest.raises(InvalidToken):
+        decode_token(signed(json.dumps({"id": "ann", "x": "y" * 9000})), SECRET)
+
+
 @pytest.mark.parametrize("token", [None, 5, b"bytes", [], {}, True, 1.5, "x" * 1_000_000, ""])
 def test_what_is_no_token_at_all_is_refused(token: object) -> None:
     with pytest.raises(InvalidToken):

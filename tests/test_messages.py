@@ -14,6 +14,7 @@ from realtime.messages import Message, MessageStore
 from realtime.messages.memory import MemoryMessageStore
 from realtime.messages.sql import SqlMessageStore
 from tests.support.postgres import SQL_DATABASES
+from tests.support.sqlite_threads import until_sqlite_threads_ended
 
 
 @pytest.fixture(params=["memory", *SQL_DATABASES])
@@ -129,3 +130,4 @@ async def test_a_store_whose_database_is_gone_raises_a_typed_error(tmp_path: Pat
     with pytest.raises(DirectoryUnavailable):
         await SqlMessageStore(database).append("chat", "m1", "x")
     await database.close()
+    await until_sqlite_threads_ended()

@@ -127,8 +127,8 @@ class Database:
                 await connection.execute(CreateIndex(index, if_not_exists=True))
 
         async def create_patiently() -> None:
-            # SQLite does not wait for its lock while it changes the journal mode: another process that starts
-            # at the same time makes it fail at once.
+            # A file that others use refuses a change of its journal mode, after SQLite's own wait at the latest,
+            # which is shorter than a start may take.
             while True:
                 try:
                     async with self._reader.connect() as connection:

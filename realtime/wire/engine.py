@@ -87,11 +87,14 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.shut(why)
 
     async def receive(self, pkt: Any) -> None:
-        """Adds to AsyncSocket.receive: a session that was shut hears nothing more; stock runs its handlers
-        still.
+        """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
+        that is not a client's to send ends it, where stock logs a traceback or nothing.
         """
         if self.closing or self.closed:
             raise exceptions.SocketIsClosedError()
+        if pkt.packet_type not in _FROM_CLIENTS:
+            self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
+            raise exceptions.UnknownPacketError()
         await super().receive(pkt)
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
@@ -199,6 +202,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             return self._ok(await session.poll(), headers=headers, jsonp_index=jsonp_index)
         except exceptions.QueueEmpty:
             return self._bad_request()
+
+    def _log_error_once(self, message: str, message_key: str) -> None:
+        """Replaces BaseServer._log_error_once: a client's mistake, or its last request, is no error of the server."""
+        self.logger.info(message)
 
     def _cookie(self) -> dict[str, Any]:
         if isinstance(self.cookie, dict):

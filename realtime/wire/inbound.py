@@ -107,6 +107,10 @@ class Inbound:
         if isinstance(args, list):
             args = args[0] if len(args) == 1 else tuple(args)
         room, skip = message.get("room"), message.get("skip_sid")
+        if isinstance(room, list):
+            room = [each for each in room if isinstance(each, str)]
+        elif room is not None and not isinstance(room, str):
+            raise ValueError("room")
         if isinstance(skip, list):
             skip = [each for each in skip if isinstance(each, str)]
         asker = None

@@ -258,9 +258,8 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
     # --- sockets and rooms
 
     def left(self, member: Member) -> None:
-        """A socket is gone; see `LocalDelivery.left`. Questions that asked it through the bus fail too."""
+        """A socket is gone; see `LocalDelivery.left`. It is remembered for those on other instances who ask late."""
         super().left(member)
-        self.fail_calls(member.sid)
         self._recently_gone[member.sid] = None
         if len(self._recently_gone) > self.max_recently_gone:
             del self._recently_gone[next(iter(self._recently_gone))]

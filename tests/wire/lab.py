@@ -161,7 +161,8 @@ class Websocket:
             while True:
                 packets.append(await self.receive())
         except websockets.ConnectionClosed as error:
-            assert error.rcvd is not None
+            if error.rcvd is None:
+                raise
             return error.rcvd.code, error.rcvd.reason, packets
 
 

@@ -264,6 +264,28 @@ async def test_a_connect_handler_that_ends_after_the_client_left_is_undone_by_on
         assert left == [sid]
 
 
+async def test_events_of_a_client_that_left_while_it_was_connecting_are_not_handled() -> None:
+    async with serving() as instance:
+        gate = Gate()
+        seen: list[Any] = []
+
+        @instance.server.on("connect")
+        async def connect(sid: str, environ: Any, auth: Any) -> None:
+            await gate.pass_through()
+
+        instance.server.on("early", lambda sid: seen.append("early"))
+        instance.server.on("disconnect", lambda sid, reason: seen.append(reason))
+        async with Websocket.to(instance, connect=False) as client:
+            await client.send("40", event("early"), "41")
+            (sid,) = await until(lambda: list(instance.manager.book.members))
+            await until(lambda: instance.server.is_gone(sid))
+            gate.opened.set()
+            await until(lambda: not instance.manager.book.members)
+        await until(instance.nothing_left)
+        assert seen == ["client disconnect"]
+        assert instance.server.counters.events_dropped == 1
+
+
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize(
     ("how", "message", "data"),
