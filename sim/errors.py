@@ -1,0 +1,24 @@
+"""What can go wrong with the simulator itself, as opposed to what it finds."""
+
+from __future__ import annotations
+
+
+class SimulatorError(Exception):
+    """The simulator could not do its work; exit status 3."""
+
+
+class Stuck(SimulatorError):
+    """A run that does not end. ``waiting``: a line per task that says where it waits."""
+
+    def __init__(self, what: str, waiting: str) -> None:
+        super().__init__(f"{what}; waiting:\n{waiting or '  nobody'}")
+        self.what = what
+        self.waiting = waiting
+
+
+class Deadlock(Stuck):
+    """A scenario waits, and nothing is left that could happen, or the time it was given is over."""
+
+
+class Livelock(Stuck):
+    """A node goes on for ever while virtual time stands still."""

@@ -1,0 +1,72 @@
+"""A server host of the simulated world: an ASGI application under the real uvicorn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+
+from sim.network import Network
+from sim.node import Node
+from sim.targets import Context, Factory
+from sim.world import World
+
+PORT = 80
+
+
+class InstanceNode:
+    """``start`` boots it; after ``crash`` it may be started again under the same name, as a new process would."""
+
+    def __init__(self, world: World, network: Network, context: Context, factory: Factory) -> None:
+        self.name = context.name
+        self.app: Any = None
+        self._world = world
+        self._network = network
+        self._context = context
+        self._factory = factory
+        self._server: uvicorn.Server | None = None
+        self.node: Node | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self.name}:{PORT}"
+
+    @property
+    def running(self) -> bool:
+        return self.node is not None and self.node.alive and self._server is not None and self._server.started
+
+    def start(self) -> Node:
+        self._world.nodes.pop(self.name, None)
+        node = self.node = Node(self._world, self._network, self.name)
+        node.spawn(self._serve(), name="uvicorn")
+        return node
+
+    def crash(self, *, silent: bool = False) -> None:
+        """As ``kill -9``; ``silent``: as a host that loses its power."""
+        assert self.node is not None
+        self._network.crash(self.node, silent=silent)
+
+    def terminate(self) -> None:
+        """As SIGTERM."""
+        assert self._server is not None
+        self._server.should_exit = True
+
+    async def _serve(self) -> None:
+        """What ``Server.serve`` does, but for the signal handlers of the process."""
+        self.app = self._factory(self._context)
+        config = uvicorn.Config(
+            self.app,
+            host=self.name,
+            port=PORT,
+            log_config=None,
+            access_log=False,
+            ws="websockets-sansio",
+            ws_ping_interval=None,
+            timeout_graceful_shutdown=5,
+        )
+        config.load()
+        server = self._server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()
+        await server.main_loop()
+        await server.shutdown()

@@ -1,0 +1,132 @@
+"""A Redis host of the simulated world: fakeredis behind simulated TCP.
+
+The only module that knows fakeredis' private parts (its per-connection socket and its RESP encoder); the version is
+pinned in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import redis.asyncio
+from fakeredis import FakeServer
+from fakeredis._clients._tcp_server import encode_reply
+from fakeredis.aioredis import AsyncFakeSocket
+
+from sim.network import Network
+from sim.node import Node
+from sim.world import World
+
+PORT = 6379
+
+_PUSHES = frozenset(
+    f"{prefix}{kind}".encode()
+    for kind in ("message", "subscribe", "unsubscribe")
+    for prefix in ("", "p", "s")
+)
+
+
+class _Socket(AsyncFakeSocket):
+    """One client's connection inside fakeredis; replies go out at once instead of into a queue."""
+
+    reply: Callable[[Any], None]
+    number: int
+
+    def __hash__(self) -> int:
+        """fakeredis keeps subscribers in a set and publishes in its order."""
+        return self.number
+
+    def put_response(self, msg: Any) -> None:
+        self.reply(msg)
+
+
+class _Connection(asyncio.Protocol):
+    """Feeds what arrives to fakeredis and writes its replies back."""
+
+    def __init__(self, host: RedisNode) -> None:
+        self._host = host
+        self._socket: _Socket | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        address = "{}:{}".format(*transport.get_extra_info("peername"))
+        self._host.accepted += 1
+        self._socket = _Socket(
+            self._host.data,
+            0,
+            client_class=redis.asyncio.Redis,
+            lua_modules=None,
+            client_info={"addr": address},
+        )
+        self._socket.number = self._host.accepted
+        self._socket.reply = self._reply
+        self._host.connections[self] = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._socket is not None:
+            self._host.commands += 1
+            self._socket.sendall(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.connections.pop(self, None)
+        if self._socket is not None:
+            self._socket._cleanup(self._host.data)
+            self._socket = None
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _reply(self, message: Any) -> None:
+        if self._transport is None or self._socket is None:
+            return
+        protocol = self._socket._client_info.protocol_version
+        encoded = encode_reply(message, protocol)
+        if protocol == 3 and isinstance(message, list) and message and message[0] in _PUSHES:
+            encoded = b">" + encoded[1:]
+        self._transport.write(encoded)
+
+
+class RedisNode:
+    """The host and its data. ``restart`` brings it back on the same address, with its data or empty."""
+
+    def __init__(self, world: World, network: Network, name: str = "redis") -> None:
+        self.name = name
+        self.data = FakeServer(server_type="redis", version=(7,))
+        self.connections: dict[_Connection, None] = {}
+        self.commands = 0
+        self.accepted = 0
+        self._world = world
+        self._network = network
+        self.node = self._boot()
+
+    @property
+    def url(self) -> str:
+        return f"redis://{self.name}:{PORT}/0"
+
+    def crash(self) -> None:
+        self._network.crash(self.node)
+
+    def restart(self, *, keep_data: bool) -> None:
+        """After ``crash``; every connection is gone, and the data too unless it is kept."""
+        if not keep_data:
+            self.data = FakeServer(server_type="redis", version=(7,))
+        self.connections.clear()
+        del self._world.nodes[self.name]
+        self.node = self._boot()
+
+    def kill_connections(self) -> int:
+        """As ``CLIENT KILL`` of them all; how many there were."""
+        connections = list(self.connections)
+        for connection in connections:
+            self.node.deliver(connection.close)
+        return len(connections)
+
+    def _boot(self) -> Node:
+        node = Node(self._world, self._network, self.name)
+        self._network.listen(node, lambda: _Connection(self), PORT)
+        return node

@@ -1,0 +1,51 @@
+"""What the simulator runs: ``realtime``, ``naive``, or anyone's ``module:factory``.
+
+A factory is called as ``factory(context)`` once for every instance and returns an ASGI application that serves
+``/ws/socket.io``. Clients authenticate with a JWT ``{"id": user}`` signed with ``context.secret``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sim.errors import SimulatorError
+
+SECRET = "signs-the-tokens-of-simulated-users-and-nothing-else"
+CHANNEL = "general"
+"""Every user of a simulated world is a member of this channel."""
+
+BUILT_IN = {"realtime": "sim.targets.realtime:make_app", "naive": "sim.targets.naive:make_app"}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an instance is told when it is made. ``database``: host and port of the simulated user directory."""
+
+    name: str
+    redis_url: str
+    database: tuple[str, int]
+    secret: str = SECRET
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+AsgiApp = Callable[..., Any]
+Factory = Callable[[Context], AsgiApp]
+
+
+class UnknownTarget(SimulatorError):
+    """There is no such target; the text says what a target is."""
+
+
+def load(target: str) -> Factory:
+    """The factory of a target's name. Raises ``UnknownTarget``."""
+    module_name, colon, attribute = BUILT_IN.get(target, target).partition(":")
+    if not colon:
+        raise UnknownTarget(f"no target {target!r}: give {', '.join(BUILT_IN)} or MODULE:FACTORY")
+    try:
+        factory: Factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownTarget(f"the target {target!r} cannot be loaded: {error}") from error
+    return factory
