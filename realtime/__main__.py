@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -19,7 +20,13 @@ EXIT_USAGE = 2
 
 
 @click.group(invoke_without_command=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=lambda *it: _named(it[-1]),
+    help="Address to listen on.",
+)
 @click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free port."
 )
@@ -43,10 +50,11 @@ def main(
 
     Settings come from the environment.
     """
-    settings = _settings(redis_url=redis_url, database_url=database_url, demo=demo)
-    context.obj = settings
+    given = partial(_settings, redis_url=redis_url, database_url=database_url, demo=demo)
+    context.obj = given  # not called yet: `token --help` must not need a key
     if context.invoked_subcommand is not None:
         return
+    settings = given()
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -61,15 +69,28 @@ def main(
 
 @main.command()
 @click.argument("user_id")
-@click.option("--expires-in", type=float, default=30 * 24 * 3600.0, show_default=True, help="Seconds.")
+@click.option(
+    "--expires-in",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30 * 24 * 3600.0,
+    show_default=True,
+    help="Seconds.",
+)
 @click.pass_obj
-def token(settings: Settings, user_id: str, expires_in: float) -> None:
-    """Print a token for USER_ID, signed with WEBUI_SECRET_KEY (with --demo: the demo's key)."""
+def token(given: Callable[[], Settings], user_id: str, expires_in: float) -> None:
+    """Print a token for USER_ID, signed with WEBUI_SECRET_KEY (as `--demo token USER_ID`: with the demo's key)."""
+    settings = given()
     try:
         check_id(user_id, what="USER_ID", max_length=settings.realtime_max_id_length)
         click.echo(create_token(user_id, settings.secret_key, expires_in=expires_in))
     except RealtimeError as error:
         _refuse(str(error))
+
+
+def _named(host: str) -> str:
+    if not host.strip():  # asyncio takes that, as in --host "$UNSET", for every address there is
+        raise click.BadParameter("empty; give an address, 0.0.0.0 for all of them")
+    return host
 
 
 def _settings(*, redis_url: str | None, database_url: str | None, demo: bool) -> Settings:
@@ -87,7 +108,7 @@ def _settings(*, redis_url: str | None, database_url: str | None, demo: bool) ->
 
 def _refuse(message: str) -> None:
     for line in message.splitlines():
-        click.echo(f"{Path(sys.argv[0]).parent.name or 'realtime'}: {line}", err=True)
+        click.echo(f"realtime: {line}", err=True)
     sys.exit(EXIT_USAGE)
 
 

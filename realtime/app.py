@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import socketio
 from fastapi import FastAPI, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from realtime.directory import Directory
 from realtime.directory.sql import SqlDirectory
+from realtime.errors import RealtimeError
 from realtime.messages import MessageStore
 from realtime.messages.sql import SqlMessageStore
 from realtime.server import RealtimeServer
 from realtime.settings import Settings
+
+log = logging.getLogger(__name__)
 
 SOCKET_PATH = "/ws/socket.io"
 
@@ -43,6 +49,9 @@ def create_app(
 
     app = FastAPI(title="realtime", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.realtime = server
+    app.add_middleware(ReadableStart)
+    if settings.demo:
+        app.add_middleware(LoopbackOnly)
     mount(app, server)
 
     @app.get("/health")
@@ -56,3 +65,56 @@ def create_app(
         return facts
 
     return app
+
+
+class ReadableStart:
+    """Has the web server say why the layer could not start, where Starlette hands it a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        told: list[Message] = []
+
+        async def hold_failure(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                told.append(message)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except RealtimeError as error:
+            if not told:
+                raise
+            await send({**told[0], "message": f"cannot start: {error}"})
+        except BaseException:
+            for message in told:
+                await send(message)
+            raise
+
+
+class LoopbackOnly:
+    """A demo's tokens can be made by anybody, so only this machine may reach it, whatever address it listens on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or is_loopback((scope.get("server") or ("", None))[0]):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "a demo serves this machine only"})
+        else:
+            await Response("a demo serves this machine only\n", status_code=403)(scope, receive, send)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the server's own end of a connection can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address.startswith("/")  # a unix socket

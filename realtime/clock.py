@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class FleetClock:
-    """Local time plus the offset that the last answer of the shared state showed."""
+    """Local time plus an offset that fits the answers of the shared state."""
 
     def __init__(self, *, local: Callable[[], float] = time.time) -> None:
         self._local = local
@@ -17,8 +17,11 @@ class FleetClock:
         """Unix seconds."""
         return self._local() + self._offset
 
-    def learn(self, now_ms: int) -> None:
-        """Takes over the state's time; what is off by less than a round trip's order is left alone."""
-        offset = now_ms / 1000 - self._local()
-        if abs(offset - self._offset) > 0.05:
-            self._offset = offset
+    def learn(self, now_ms: int, *, took: float) -> None:
+        """Takes over the state's time from an answer that came just now, ``took`` seconds after it was asked for.
+
+        The state read its clock some time in between, so the answer says between which bounds the offset lies: a
+        slow answer moves no clock that may be right.
+        """
+        latest = now_ms / 1000 - self._local()
+        self._offset = min(max(self._offset, latest), latest + took + 0.001)

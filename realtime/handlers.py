@@ -15,17 +15,20 @@ from realtime.auth import Claims, decode_token
 from realtime.directory import User
 from realtime.errors import (
     Forbidden,
+    InvalidPayload,
     InvalidToken,
     LimitExceeded,
     NotAuthenticated,
     RealtimeError,
+    SessionGone,
     StateUnavailable,
     TokenRevoked,
     UnknownUser,
 )
-from realtime.payloads import ChannelEvent, Identify, Usage, connect_token, parse, wants_diffs
+from realtime.ids import check_id
+from realtime.payloads import ChannelEvent, Identify, Usage, check_plain, connect_token, parse, wants_diffs
 from realtime.presence import SIGNED_IN
-from realtime.state import Outcome, Session
+from realtime.state import Outcome, Registered, Session
 
 if TYPE_CHECKING:
     from realtime.server import RealtimeServer
@@ -95,8 +98,9 @@ class Handlers:
             raise Forbidden(f"not a member of the channel {event.channel_id}")
         if not self._settings.allows_channel_event(event.data.type):
             raise Forbidden("channel events of this type are not enabled here")
+        check_plain(args[0]["data"], what="data")
         payload: dict[str, Any] = {"channel_id": event.channel_id}
-        if event.message_id is not None:
+        if "message_id" in args[0]:
             payload["message_id"] = event.message_id
         payload |= {"data": args[0]["data"], "user": public(session.user)}
         await self._server.wire.emit("channel-events", payload, room=room)
@@ -119,7 +123,7 @@ class Handlers:
 
     async def user_list(self, sid: str, *_args: Any) -> None:
         """The list, to the asker only."""
-        await self._server.audience.answer(self._session(sid))
+        await self._server.audience.answer(self._session(sid), diffs=sid in self._wants_diffs)
 
     async def _identify(self, sid: str, args: tuple[Any, ...]) -> Session:
         payload = parse(Identify, args, max_id_length=self._settings.realtime_max_id_length)
@@ -132,48 +136,67 @@ class Handlers:
         return decode_token(token, self._settings.secret_key, now=self._server.clock.time())
 
     async def _sign_in(self, sid: str, claims: Claims) -> Session:
+        """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half."""
         server = self._server
         found = await server.directory.login(claims.user_id)
         if found is None:
             raise UnknownUser
+        if server.wire.is_gone(sid):
+            raise SessionGone
         user, channels = found
-        if len(channels) > self._settings.realtime_max_channels_per_user:
-            raise LimitExceeded("this user is in more channels than this server allows")
-        session = Session(
-            sid=sid,
-            user=user,
-            rooms=frozenset({f"user:{user.id}", *(f"channel:{channel}" for channel in channels)}),
-            jti=claims.jti,
-            issued_at_ms=None if claims.issued_at is None else round(claims.issued_at * 1000),
-        )
+        own = self._rooms_of(user, channels)
         before = server.sessions.get(sid)
         if before is not None and before.session.user.id != user.id:
             await self._leave_identity(sid)
-        if before is not None and before.session.user.id == user.id:
+            before = None
+        session = Session(
+            sid=sid,
+            user=user,
             # Rooms that the application put the session into stay; channels follow the directory.
-            kept = {room for room in before.session.rooms if not room.startswith(("channel:", "user:"))}
-            session = Session(sid, user, session.rooms | kept, session.jti, session.issued_at_ms)
+            rooms=own | server.rooms.of_application(sid),
+            jti=claims.jti,
+            issued_at_ms=None if claims.issued_at is None else round(claims.issued_at * 1000),
+        )
         registered = await server.sessions.register(session, claims.expires_at)
-        if await server.revocations.hit(session, since=registered.version):
-            await server.sessions.unregister([sid])
-            raise TokenRevoked
-        server.strangers.set(sid, None)
-        server.expiries.set(sid, claims.expires_at)
-        server.rooms.join(sid, session.rooms)
-        if before is None or before.session.user.id != user.id:
-            server.manager.admit(sid)
-            server.rooms.enter_local(sid, SIGNED_IN)
-            await server.replica.wait_for(registered.version, OWN_JOIN_SECONDS)
-            await server.audience.greet(session, diffs=sid in self._wants_diffs)
-            await server.usage_audience.greet(sid)
+        try:
+            if await server.revocations.hit(session, registered):
+                raise TokenRevoked
+            server.strangers.set(sid, None)
+            server.expiries.set(sid, claims.expires_at)
+            server.rooms.join(sid, own)
+            if before is None:
+                await self._greet(session, registered)
+        except BaseException:
+            await self._leave_identity(sid)
+            raise
         return session
 
+    async def _greet(self, session: Session, registered: Registered) -> None:
+        server, sid = self._server, session.sid
+        server.manager.admit(sid)
+        server.rooms.enter_local(sid, SIGNED_IN)
+        await server.replica.wait_for(registered.epoch, registered.version, OWN_JOIN_SECONDS)
+        await server.audience.greet(session, diffs=sid in self._wants_diffs)
+        await server.usage_audience.greet(sid)
+
+    def _rooms_of(self, user: User, channels: frozenset[str]) -> frozenset[str]:
+        if len(channels) > self._settings.realtime_max_channels_per_user:
+            raise LimitExceeded("this user is in more channels than this server allows")
+        rooms = {f"user:{check_id(user.id, what='user_id')}"}
+        for channel in channels:
+            try:
+                rooms.add(f"channel:{check_id(channel, what='channel_id')}")
+            except InvalidPayload as error:
+                log.warning("a channel of the user %s is left out: %s", user.id, error)
+        return frozenset(rooms)
+
     async def _leave_identity(self, sid: str) -> None:
-        """Hears nothing of the old user's from here on; if the new one is refused, the socket is a stranger."""
-        self._server.rooms.leave_all(sid)
-        await self._server.sessions.unregister([sid])
-        self._server.expiries.set(sid, None)
-        self._admit_stranger(sid)
+        """Hears nothing of the user's from here on; unless it signs in in time, it is closed."""
+        server = self._server
+        server.rooms.leave_all(sid)
+        server.expiries.set(sid, None)
+        server.strangers.set(sid, server.monotonic() + self._settings.realtime_auth_grace_seconds)
+        await server.sessions.unregister([sid])
 
     def _admit_stranger(self, sid: str) -> None:
         strangers = self._server.strangers

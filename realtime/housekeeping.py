@@ -15,6 +15,7 @@ from realtime.state import State
 
 log = logging.getLogger(__name__)
 
+LEAD_SECONDS = 0.005
 FOLLOW_SECONDS = 0.1
 """How long after the expiry an instance without the lock looks; the end must be known within 250 ms."""
 
@@ -56,33 +57,48 @@ class UsageCleanup:
         self._lock = lock
         self._lock_timeout = lock_timeout
         self._longest_sleep = min(1.0, usage_seconds / 2)
+        self._leading = False
+        self._next_look = float("-inf")
 
     async def run(self) -> None:
         """Sweeps until cancelled; no failure of the state ends it."""
-        loop = asyncio.get_running_loop()
-        look_at_lock = loop.time()
-        leading = False
         try:
             while True:
-                pause = self._longest_sleep
-                try:
-                    if loop.time() >= look_at_lock:
-                        leading = await (self._lock.renew() if leading else self._lock.acquire())
-                        look_at_lock = loop.time() + self._lock_timeout / 3
-                    due_ms = await self._state.sweep()
-                    if due_ms is not None:
-                        pause = min(pause, due_ms / 1000 + (0.005 if leading else FOLLOW_SECONDS))
-                except RealtimeError as error:
-                    leading = False
-                    log.warning("models' use could not be cleaned up, trying again: %s", error)
-                await asyncio.sleep(pause)
+                await self._look_at_lock()
+                await asyncio.sleep(await self._sweep())
         finally:
-            if leading:
+            if self._leading:
                 await self._give_up_lock()
+
+    async def _look_at_lock(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._next_look:
+            return
+        try:
+            self._leading = await (self._lock.renew() if self._leading else self._lock.acquire())
+            self._next_look = now + self._lock_timeout / 3
+        except Exception as error:
+            self._leading = False
+            _say("the cleanup lock is not to be had", error)
+
+    async def _sweep(self) -> float:
+        """Returns how long to sleep."""
+        try:
+            due_ms = await self._state.sweep()
+        except Exception as error:
+            _say("models' use could not be cleaned up, trying again", error)
+            return self._longest_sleep
+        if due_ms is None:
+            return self._longest_sleep
+        return min(self._longest_sleep, due_ms / 1000 + (LEAD_SECONDS if self._leading else FOLLOW_SECONDS))
 
     async def _give_up_lock(self) -> None:
         try:
             async with asyncio.timeout(1.0):
                 await self._lock.release()
-        except (RealtimeError, TimeoutError) as error:
-            log.debug("the cleanup lock was left to expire: %s", error)
+        except Exception as error:
+            _say("the cleanup lock was left to expire", error)
+
+
+def _say(what: str, error: Exception) -> None:
+    log.warning("%s: %s", what, error, exc_info=not isinstance(error, RealtimeError | TimeoutError))

@@ -1,7 +1,8 @@
-"""The lease of this instance: taken, renewed, and taken anew with everything registered again when it was lost.
+"""The lease of this instance: taken, renewed, and taken anew when it was lost.
 
 A renewal is also how an instance learns what it missed: it returns the epoch, the version and how many sessions the
-shared state counts for the lease. Whatever differs from here leads to a repair.
+shared state counts for the lease. Whatever differs from here leads to a snapshot or to a repair; these have tasks of
+their own, because a renewal must wait for nothing but the state.
 """
 
 from __future__ import annotations
@@ -11,51 +12,44 @@ import itertools
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from realtime.clock import FleetClock
-from realtime.errors import LeaseLost, SchemaMismatch, StateUnavailable
+from realtime.errors import SchemaMismatch, StateUnavailable
+from realtime.repairs import Repair, Repairs
 from realtime.replica import Replica
 from realtime.sessions import LocalSessions
-from realtime.state import Outcome, State, Token
+from realtime.state import State
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
-BATCH = 200
+SHORTEST_PAUSE = 0.05
+COMPARE_EVERY = 8
+"""Renewals after which sids are compared although their number agrees: one too many may hide one too few."""
 
 
 class LeaseKeeper:
-    """Holds the lease of one instance. ``on_revoked(sid)`` is called for sessions that may not stay."""
+    """Holds the lease of one instance."""
 
-    def __init__(
-        self,
-        state: State,
-        clock: FleetClock,
-        *,
-        name: str,
-        ttl: float,
-        on_revoked: Callable[[str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, state: State, clock: FleetClock, *, name: str, ttl: float) -> None:
+        """``ttl``: seconds after which the lease expires unless renewed."""
         self._state = state
         self._clock = clock
         self._name = name
         self._ttl = ttl
-        self._on_revoked = on_revoked
         self._incarnations = itertools.count(1)
+        self._renewals = itertools.count(1)
         self._lease_id = ""
         self._epoch = ""
         self._renewed_at = float("-inf")
+        self._may_judge_from = float("-inf")
+        self._released = False
         self._now = asyncio.Event()
-        self._recheck = False
-        self._everything = False
-        self._repairing = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
         self.counts: Counter[str] = Counter()
-        """How often a safeguard worked: acquired, lost, reregistered, repaired, reaped."""
+        """How often a lease was acquired, and lost."""
         self.sessions: LocalSessions
         self.replica: Replica
+        self.repairs: Repairs
 
     def lease(self) -> str:
         """The lease under which to register; raises ``StateUnavailable`` while there is none."""
@@ -68,129 +62,97 @@ class LeaseKeeper:
         """Whether the lease was renewed recently enough to count on it."""
         return bool(self._lease_id) and asyncio.get_running_loop().time() - self._renewed_at < self._ttl
 
+    @property
+    def may_judge(self) -> bool:
+        """Whether this instance may take others for dead: not if it could not renew just now, or not long ago. What
+        kept it from that may have kept them too, and they shall have the time to come back."""
+        now = asyncio.get_running_loop().time()
+        return now >= self._may_judge_from and now - self._renewed_at < self._ttl / 2
+
     def hurry(self, *, recheck_tokens: bool = False) -> None:
         """Renews now rather than at the next turn; optionally asks again whether tokens were revoked meanwhile."""
-        self._recheck |= recheck_tokens
+        if recheck_tokens:
+            self.repairs.want(Repair.RECHECK_TOKENS)
         self._now.set()
 
     async def acquire(self) -> None:
         """Takes a new incarnation. Raises ``SchemaMismatch`` or ``StateUnavailable``."""
         incarnation = f"{self._name}~{next(self._incarnations)}.{secrets.token_hex(3)}"
-        sent_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
         lease = await self._state.acquire(incarnation, round(self._ttl * 1000))
         self._lease_id, self._epoch, self._renewed_at = lease.id, lease.epoch, sent_at
-        self._clock.learn(lease.now_ms)
+        self._clock.learn(lease.now_ms, took=loop.time() - sent_at)
         self.counts["acquired"] += 1
         log.info("holding the lease %s", lease.id)
 
     async def run(self) -> None:
-        """Renews, repairs and reaps until cancelled."""
+        """Renews until cancelled; no failure ends it, because a lease that lapses takes all its sessions along."""
         while True:
+            self._now.clear()
+            pause = self._ttl / 4
             try:
                 await self.renew()
-                await self._reap()
             except StateUnavailable as error:
+                pause /= 2
                 log.warning("the lease could not be renewed: %s", error)
             except SchemaMismatch as error:
-                log.error("the lease is lost for good: %s", error)
-            self._now.clear()
+                log.error("the lease was lost and cannot be taken again: %s", error)
+            except Exception:
+                log.exception("the lease could not be renewed")
+            await asyncio.sleep(min(SHORTEST_PAUSE, pause))  # however often somebody hurries
             try:
-                async with asyncio.timeout(self._ttl / 4):
+                async with asyncio.timeout(pause):
                     await self._now.wait()
             except TimeoutError:
                 pass
 
     async def renew(self) -> None:
-        """One renewal, with the repairs that its answer asks for."""
-        async with self._repairing:
+        """One renewal; a lease found lost is taken anew. What its answer asks to repair is begun, not awaited."""
+        async with self._one_at_a_time:
             await self._renew()
 
     async def regain(self, lost: str) -> None:
         """For whoever found the lease ``lost`` gone: returns when there is another. Raises ``StateUnavailable``."""
         try:
             async with asyncio.timeout(self._ttl):
-                async with self._repairing:
+                async with self._one_at_a_time:
                     if self._lease_id == lost:
                         await self._renew()
-        except TimeoutError:
-            raise StateUnavailable("this instance lost its lease and has no other yet: try again") from None
+        except (TimeoutError, SchemaMismatch) as error:
+            raise StateUnavailable("this instance lost its lease and has no other yet: try again") from error
+
+    async def release(self) -> None:
+        """Gives the lease up for good, and removes what is still under it."""
+        self._released = True
+        async with self._one_at_a_time:
+            lease_id, self._lease_id = self._lease_id, ""
+            if lease_id:
+                await self._state.release(lease_id)
+                await self.repairs.reap()
 
     async def _renew(self) -> None:
-        asked_at = self.replica.position
-        sent_at = asyncio.get_running_loop().time()
+        if self._released:
+            return
+        loop = asyncio.get_running_loop()
+        asked_at, sent_at = self.replica.position, loop.time()
         settled = len(self.sessions.settled())
         renewal = await self._state.renew(self._lease_id, round(self._ttl * 1000))
-        self._clock.learn(renewal.now_ms)
+        self._clock.learn(renewal.now_ms, took=loop.time() - sent_at)
+        if loop.time() - self._renewed_at > self._ttl / 2:
+            self._may_judge_from = loop.time() + self._ttl
         if not renewal.alive:
             self.counts["lost"] += 1
             log.warning("the lease %s was lost: taking a new one", self._lease_id)
             await self.acquire()
             self.replica.want_snapshot()
-            self._everything = True
-        else:
-            self._renewed_at = sent_at
-            self.replica.check(renewal.epoch, renewal.version, asked_at=asked_at)
-            self._everything |= renewal.epoch != self._epoch
+            self.repairs.want(Repair.REGISTER_ALL)
+            return
+        self._renewed_at = sent_at
+        self.replica.check(renewal.epoch, renewal.version, asked_at=asked_at)
+        if renewal.epoch != self._epoch:
             self._epoch = renewal.epoch
-        if self._everything or renewal.sessions != settled:
-            await self._reconcile(everything=self._everything)
-            self._everything = False
-        if self._recheck:
-            self._recheck = False
-            await self._recheck_tokens()
-
-    async def release(self) -> None:
-        """Gives the lease up, and removes what is still under it."""
-        if not self._lease_id:
-            return
-        lease_id, self._lease_id = self._lease_id, ""
-        await self._state.release(lease_id)
-        await self._reap()
-
-    async def _reap(self) -> None:
-        while (reaped := await self._state.reap()).more or reaped.sessions:
-            if reaped.sessions:
-                self.counts["reaped"] += reaped.sessions
-                log.warning("removed %d sessions of instances that are gone", reaped.sessions)
-            if not reaped.more:
-                break
-
-    async def _reconcile(self, *, everything: bool) -> None:
-        """Makes the shared state hold exactly this instance's sessions. Those with a call under way are left alone."""
-        settled, known = self.sessions.settled(), self.sessions.known()
-        there = await self._state.instance_sids(self._lease_id)
-        known |= self.sessions.known()
-        for sids in _batched([sid for sid in settled if everything or sid not in there]):
-            await self._register_again(sids)
-        for sids in _batched(sorted(there - known)):
-            await self._state.unregister(sids)
-            self.counts["repaired"] += len(sids)
-
-    async def _register_again(self, sids: list[str]) -> None:
-        settled = self.sessions.settled()
-        sessions = [settled[sid] for sid in sids if sid in settled]
-        if not sessions:
-            return
-        with self.sessions.holding([session.sid for session in sessions]):
-            try:
-                registered = await self._state.register(self._lease_id, sessions)
-            except LeaseLost as error:
-                self._everything = True
-                self._now.set()
-                raise StateUnavailable(str(error)) from error
-        self.counts["reregistered"] += len(sessions)
-        for session, outcome in zip(sessions, registered.outcomes, strict=True):
-            if outcome is Outcome.REVOKED:
-                await self._on_revoked(session.sid)
-
-    async def _recheck_tokens(self) -> None:
-        sessions = [local.session for local in self.sessions]
-        for batch in _batched(sessions):
-            flags = await self._state.revoked([Token(s.user.id, s.jti, s.issued_at_ms) for s in batch])
-            for session, revoked in zip(batch, flags, strict=True):
-                if revoked:
-                    await self._on_revoked(session.sid)
-
-
-def _batched(items: list[_T], size: int = BATCH) -> list[list[_T]]:
-    return [items[at : at + size] for at in range(0, len(items), size)]
+            self.repairs.want(Repair.REGISTER_ALL)
+        if renewal.sessions != settled or self.sessions.doubts() or next(self._renewals) % COMPARE_EVERY == 0:
+            self.repairs.want(Repair.COMPARE)
+        self.repairs.want(Repair.REAP)

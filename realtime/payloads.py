@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +12,8 @@ from realtime.errors import InvalidPayload
 from realtime.ids import check_id
 
 MAX_TYPE_LENGTH = 100
+MAX_DEPTH = 64
+"""Objects and lists within each other, in what is passed on to others."""
 
 
 class Payload(BaseModel):
@@ -69,6 +72,27 @@ def parse(shape: type[P], args: Sequence[Any], *, max_id_length: int) -> P:
         if value is not None:
             check_id(value, what=name, max_length=max_id_length)
     return payload
+
+
+def check_plain(value: object, *, what: str) -> None:
+    """What is passed on must not end its readers: JSON has no NaN, and decoders have a stack.
+
+    Raises ``InvalidPayload``.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for each in level for child in _children(each, what)]
+        if not level:
+            return
+    raise InvalidPayload(f"{what}: nested too deeply, at most {MAX_DEPTH} levels are passed on")
+
+
+def _children(value: object, what: str) -> Iterable[object]:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidPayload(f"{what}: a number that JSON cannot carry")
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def connect_token(auth: Any) -> str | None:

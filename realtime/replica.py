@@ -8,8 +8,6 @@ writes) begins a new epoch.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
 from collections import Counter
@@ -57,27 +55,44 @@ class Replica:
         self._pending: dict[int, Change] = {}
         self._wanted = asyncio.Event()
         self._adopted = asyncio.Event()
-        self._order = itertools.count()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        state.listen(self.apply, self.want_snapshot)
+        self._waiting: dict[int, asyncio.Event] = {}
+        self._heard = ("", 0)
+        state.listen(self.apply, self._missed_some)
 
     async def run(self) -> None:
         """Takes a snapshot whenever one is wanted, until cancelled."""
+        failures = 0
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             try:
                 await self._synchronise()
+                failures = 0
             except StateUnavailable as error:
-                log.warning("no snapshot of the shared state: %s", error)
+                log.log(
+                    logging.DEBUG if failures else logging.WARNING,
+                    "no snapshot of the shared state: %s",
+                    error,
+                )
+                failures += 1
                 self._wanted.set()
                 await asyncio.sleep(random.uniform(0.1, 0.3))
+            except BaseException:
+                self._wanted.set()
+                raise
 
     def want_snapshot(self) -> None:
         self._wanted.set()
 
+    def _missed_some(self) -> None:
+        self._heard = ("", 0)
+        self._wanted.set()
+
     def apply(self, change: Change) -> None:
         """Takes in one change from the subscription."""
+        before, self._heard = self._heard, (change.epoch, change.version)
+        if before[0] == change.epoch and change.version <= before[1]:
+            self._wanted.set()  # versions went back, though they may have caught up before anybody looked
         if change.epoch == self.epoch and change.version <= self.version:
             self.counts["stale"] += 1
         elif change.epoch == self.epoch and change.version == self.version + 1:
@@ -111,29 +126,30 @@ class Replica:
             return False
         return True
 
-    async def wait_for(self, version: int, within: float) -> bool:
-        """Waits until the copy has reached ``version``; False if that took longer than ``within`` seconds."""
-        if self.version >= version:
-            return True
-        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (version, next(self._order), reached))
+    async def wait_for(self, epoch: str, version: int, within: float) -> bool:
+        """Waits until the copy has reached a version; False if that took longer than ``within`` seconds."""
         try:
             async with asyncio.timeout(within):
-                await reached
+                while epoch != self.epoch or version > self.version:
+                    await self._waiting.setdefault(version, asyncio.Event()).wait()
         except TimeoutError:
             return False
         return True
 
     async def _synchronise(self) -> None:
-        asked_at = self.position
+        newest = {self.epoch: self.version}
+        for change in self._pending.values():
+            newest[change.epoch] = max(change.version, newest.get(change.epoch, 0))
         snapshot = await self._state.snapshot()
-        if snapshot.epoch and snapshot.epoch == asked_at[0] and snapshot.version < asked_at[1]:
+        if snapshot.epoch and snapshot.version < (seen := newest.get(snapshot.epoch, 0)):
             self.counts["rollback"] += 1
             log.warning(
-                "the shared state went back from version %d to %d: a new epoch", asked_at[1], snapshot.version
+                "the shared state went back from version %d to %d: a new epoch", seen, snapshot.version
             )
             await self._state.new_epoch(snapshot.epoch)
             snapshot = await self._state.snapshot()
+        if not snapshot.epoch:
+            return  # nobody holds a lease, as after a restart; whoever takes one asks again
         if snapshot.epoch == self.epoch and snapshot.version < self.version:
             return  # later changes came in, without a gap, while this was under way
         self._adopt(snapshot)
@@ -153,7 +169,8 @@ class Replica:
         self.epoch, self.version = snapshot.epoch, snapshot.version
         self.users, self.models = set(snapshot.users), set(snapshot.models)
         self._adopted.set()
-        self._reached()
+        for version in list(self._waiting):
+            self._reached(version)
         self._on_difference(difference)
 
     def _advance(self, change: Change) -> None:
@@ -163,7 +180,7 @@ class Replica:
         before = len(self.models), bool(change.started)
         self.models.update(change.started)
         self.models.difference_update(change.ended)
-        self._reached()
+        self._reached(change.version)
         self._on_difference(
             Difference(
                 joins=frozenset(change.joins),
@@ -192,8 +209,6 @@ class Replica:
             self.counts["lost"] += 1
             self._wanted.set()
 
-    def _reached(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.version:
-            _, _, reached = heapq.heappop(self._waiting)
-            if not reached.done():
-                reached.set_result(None)
+    def _reached(self, version: int) -> None:
+        if (reached := self._waiting.pop(version, None)) is not None:
+            reached.set()

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from realtime.errors import StateUnavailable
 from realtime.replica import Difference, Replica
 from realtime.sessions import LocalSessions
-from realtime.state import Session, State, Token
+from realtime.state import Registered, Session, State, Token
 from realtime.tasks import Supervisor
 
 log = logging.getLogger(__name__)
 
 REMEMBERED = 1000
+MISSED = ("missed", None)
 
 
 class Revocations:
@@ -36,29 +37,40 @@ class Revocations:
         self._tasks = tasks
         self._close = close
         self._recheck = recheck
-        self._recent: deque[tuple[int, str, str]] = deque(maxlen=REMEMBERED)
+        self._recent: deque[tuple[int, tuple[str, str | None]]] = deque(maxlen=REMEMBERED)
 
     def on_difference(self, difference: Difference) -> None:
+        if difference.fresh:
+            self._recent.clear()
+        version = self._replica.version
         if difference.missed:
+            self._recent.append((version, MISSED))
             self._recheck()
         if not difference.revoked_tokens and not difference.revoked_users:
             return
-        version = self._replica.version
-        self._recent.extend((version, "jti", jti) for jti in difference.revoked_tokens)
-        self._recent.extend((version, "user", user) for user in difference.revoked_users)
+        self._recent.extend((version, ("jti", jti)) for jti in difference.revoked_tokens)
+        self._recent.extend((version, ("user", user)) for user in difference.revoked_users)
         tokens, users = set(difference.revoked_tokens), set(difference.revoked_users)
         hit = [local.session for local in self._sessions]
         hit = [session for session in hit if session.jti in tokens or session.user.id in users]
         if hit:
             self._tasks.once("close-revoked", self._close_revoked(hit))
 
-    async def hit(self, session: Session, *, since: int) -> bool:
-        """Whether a token was revoked after its registration of version ``since``: the news came before the answer,
-        when the session was not known here yet. Raises ``StateUnavailable``."""
-        named = {("jti", session.jti), ("user", session.user.id)}
-        if not any(version > since and (kind, what) in named for version, kind, what in self._recent):
+    async def hit(self, session: Session, registered: Registered) -> bool:
+        """Whether its token was revoked after it was registered: the news, or their loss, came before the answer, when
+        the session was not known here yet. Raises ``StateUnavailable``."""
+        if registered.epoch == self._replica.epoch and not self._named_since(registered.version, session):
             return False
         return (await self._state.revoked([_token(session)]))[0]
+
+    def _named_since(self, version: int, session: Session) -> bool:
+        named = {("jti", session.jti), ("user", session.user.id), MISSED}
+        for at, what in reversed(self._recent):
+            if at <= version:
+                break
+            if what in named:
+                return True
+        return False
 
     async def _close_revoked(self, sessions: list[Session]) -> None:
         # A session of a revoked user may have come with a token that is newer than that: the state knows.
@@ -68,7 +80,8 @@ class Revocations:
             self._recheck()
             return
         for session, revoked in zip(sessions, flags, strict=True):
-            if revoked:
+            local = self._sessions.get(session.sid)
+            if revoked and local is not None and _token(local.session) == _token(session):
                 await self._close(session.sid)
 
 

@@ -1,7 +1,8 @@
 """The rooms of this instance's sockets, and how the shared state learns of them.
 
 Rooms that begin with ``~`` are this instance's own (audiences of presence and usage); the others belong to sessions
-and are registered with them, so that ``get_user_ids_from_room`` sees all instances.
+and are registered with them, so that ``get_user_ids_from_room`` sees all instances. ``user:`` and ``channel:`` follow
+token and directory, whatever else there is the application's.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from realtime.errors import RealtimeError, StateUnavailable
+from realtime.errors import InvalidPayload, RealtimeError, StateUnavailable
+from realtime.ids import check_id
 from realtime.sessions import LocalSessions
 from realtime.wire import WireManager
 
 log = logging.getLogger(__name__)
+
+
+LOCAL = "~"
+OF_IDENTITY = ("user:", "channel:")
+MAX_NAME_LENGTH = 512
+RETRY_SECONDS = 0.5
 
 
 class LocalRooms:
@@ -39,10 +47,11 @@ class LocalRooms:
             self._manager.basic_enter_room(sid, "/", room)
 
     def join(self, sid: str, rooms: Iterable[str]) -> None:
-        """Makes the session's rooms exactly these."""
+        """Makes the rooms of user and channels exactly these; the application's stay."""
         wanted = set(rooms)
         for room in self.of(sid) - wanted:
-            self._manager.basic_leave_room(sid, "/", room)
+            if room.startswith(OF_IDENTITY):
+                self._manager.basic_leave_room(sid, "/", room)
         for room in sorted(wanted):
             self.enter_local(sid, room)
 
@@ -52,9 +61,12 @@ class LocalRooms:
         for room in self._manager.local_rooms(sid):
             self._manager.basic_leave_room(sid, "/", room)
 
-    def of(self, sid: str) -> set[str]:
-        """The session's rooms, without this instance's own."""
-        return {room for room in self._manager.local_rooms(sid) if not room.startswith("~")}
+    def of(self, sid: str) -> frozenset[str]:
+        """The session's rooms, without this instance's own and those whose names the shared state cannot keep."""
+        return frozenset(room for room in self._manager.local_rooms(sid) if _is_shared(room))
+
+    def of_application(self, sid: str) -> frozenset[str]:
+        return frozenset(room for room in self.of(sid) if not room.startswith(OF_IDENTITY))
 
     async def run(self) -> None:
         """Registers changed rooms until cancelled; tries again while the shared state cannot be reached."""
@@ -62,25 +74,34 @@ class LocalRooms:
             await self._wake.wait()
             self._wake.clear()
             for sid in list(self._changed):
+                del self._changed[sid]
                 try:
-                    await self._register(sid)
-                    self._changed.pop(sid, None)
+                    await self._sessions.change_rooms(sid, partial(self.of, sid))
                 except StateUnavailable:
+                    self._changed[sid] = None
                     self._wake.set()
+                    break
                 except RealtimeError as error:
-                    self._changed.pop(sid, None)
                     log.warning("the rooms of %s could not be registered: %s", sid, error)
             if self._wake.is_set():
-                await asyncio.sleep(0.5)
-
-    async def _register(self, sid: str) -> None:
-        local = self._sessions.get(sid)
-        if local is not None and local.session.rooms != self.of(sid):
-            await self._sessions.register(
-                replace(local.session, rooms=frozenset(self.of(sid))), local.expires_at
-            )
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _on_rooms_changed(self, sid: str, namespace: str) -> None:
         if namespace == "/" and self._sessions.get(sid) is not None:
             self._changed[sid] = None
             self._wake.set()
+
+
+def _is_shared(room: object) -> bool:
+    try:
+        return not check_id(room, what="room", max_length=MAX_NAME_LENGTH).startswith(LOCAL)
+    except InvalidPayload:
+        return False
+
+
+def check_room(room: object) -> str:
+    """The name of a room that an application may put users into. Raises ``InvalidPayload``."""
+    name = check_id(room, what="room", max_length=MAX_NAME_LENGTH)
+    if name.startswith((LOCAL, "user:")):
+        raise InvalidPayload(f"room: names that begin with {LOCAL} or user: are the layer's own")
+    return name

@@ -6,28 +6,34 @@ import asyncio
 import logging
 import random
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
-from realtime.calls import Emitters, EventCall, EventEmitter
+from realtime.calls import Emitters, EventCall, EventEmitter, json_only
 from realtime.clock import FleetClock
 from realtime.deadlines import Deadlines
 from realtime.directory import Directory
-from realtime.errors import Close, RealtimeError, StateUnavailable
+from realtime.errors import Close, InvalidPayload, RealtimeError, StateUnavailable
 from realtime.handlers import Handlers
 from realtime.housekeeping import RedisLock, UsageCleanup
+from realtime.ids import check_id
 from realtime.leasing import LeaseKeeper
 from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
 from realtime.messages import MessageStore
 from realtime.messages.memory import MemoryMessageStore
-from realtime.presence import Audience, Everyone, SharedChannels, UsageAudience
+from realtime.payloads import check_plain
+from realtime.presence import Audience, Everyone
+from realtime.repairs import Repairs
 from realtime.replica import Difference, Replica
 from realtime.revocations import Revocations
-from realtime.rooms import LocalRooms
+from realtime.rooms import LocalRooms, check_room
 from realtime.sessions import LocalSessions
 from realtime.settings import Settings
+from realtime.shared_channels import SharedChannels
 from realtime.state import MemoryState, RedisState, SessionPool, State, UsagePool, UserPool
 from realtime.tasks import Supervisor
-from realtime.wire import Bus, LocalBus, WireManager, WireServer
+from realtime.usage import UsageAudience
+from realtime.wire import Bus, WireManager, WireServer
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +74,7 @@ class RealtimeServer:
         self.state: State = state or MemoryState()
 
         self.manager = WireManager(
-            bus or LocalBus(),
+            bus,
             channel=settings.realtime_bus_channel,
             max_message_bytes=settings.realtime_max_bus_message_bytes,
         )
@@ -87,11 +93,18 @@ class RealtimeServer:
             self.clock,
             name=settings.realtime_instance_name,
             ttl=settings.realtime_lease_seconds,
-            on_revoked=self._close_revoked,
         )
         self.sessions = LocalSessions(self.state, self.leases, cap=settings.realtime_max_sessions_per_user)
         self.replica = Replica(self.state, self._on_difference)
+        self.repairs = Repairs(
+            self.state,
+            self.sessions,
+            self.leases,
+            doubt_seconds=settings.realtime_lease_seconds,
+            on_revoked=self._close_revoked,
+        )
         self.leases.sessions, self.leases.replica = self.sessions, self.replica
+        self.leases.repairs = self.repairs
         self.rooms = LocalRooms(self.manager, self.sessions)
         self.audience = self._audience()
         self.usage_audience = UsageAudience(
@@ -140,9 +153,10 @@ class RealtimeServer:
             if not await self.replica.synchronised(FIRST_COPY_SECONDS):
                 raise StateUnavailable("no snapshot of the shared state could be taken")
         except BaseException:
-            await self._close_all()
+            await self.stop()
             raise
         self.tasks.spawn("lease", self.leases.run)
+        self.tasks.spawn("repairs", self.repairs.run)
         self.tasks.spawn("rooms", self.rooms.run)
         self.tasks.spawn("usage-cleanup", self.usage_cleanup().run)
         self.tasks.spawn("presence", self.audience.pacer.run)
@@ -165,15 +179,15 @@ class RealtimeServer:
             log.warning("draining was cut short: %s", error or "the grace time is over")
 
     async def stop(self) -> None:
-        """Ends everything, within bounded time; what cannot be told to the state any more, the lease covers."""
+        """Ends everything, within bounded time; what cannot be told to the state any more, the lease covers. A second
+        time does no harm."""
         self.draining = True
-        if self._started:
-            self._started = False
-            try:
-                async with asyncio.timeout(self.settings.realtime_state_timeout_seconds):
-                    await self.leases.release()
-            except (RealtimeError, TimeoutError) as error:
-                log.warning("the lease was left to expire: %s", error)
+        self._started = False
+        try:
+            async with asyncio.timeout(self.settings.realtime_state_timeout_seconds):
+                await self.leases.release()
+        except (RealtimeError, TimeoutError) as error:
+            log.warning("the lease was left to expire: %s", error)
         await self._close_all()
 
     async def _drain(self, spread: float) -> None:
@@ -191,12 +205,14 @@ class RealtimeServer:
         await self.leases.release()
 
     async def _close_all(self) -> None:
-        await self.wire.aclose(self.settings.realtime_state_timeout_seconds)
-        await self.tasks.close()
-        if self._link is not None:
-            await self._link.close()
-        await self.state.close()
-        await self.directory.close()
+        # The last comes first, and one that fails keeps no other from being closed.
+        async with AsyncExitStack() as ends:
+            ends.push_async_callback(self.directory.close)
+            ends.push_async_callback(self.state.close)
+            if self._link is not None:
+                ends.push_async_callback(self._link.close)
+            ends.push_async_callback(self.tasks.close)
+            ends.push_async_callback(self.wire.aclose, self.settings.realtime_state_timeout_seconds)
 
     # What other parts ask
 
@@ -255,16 +271,25 @@ class RealtimeServer:
         return bool(await self.state.sessions_of(user_id))
 
     async def emit_to_users(self, event: str, data: Any, user_ids: list[str]) -> None:
-        """To every session of these users on all instances, each once, in one publish."""
-        await self.manager.emit(event, data, room=[f"user:{user_id}" for user_id in user_ids])
+        """To every session of these users on all instances, each once, in one publish. ``data``: one argument, or a
+        tuple of several. Raises ``InvalidPayload`` and ``MessageTooLarge``; then nobody got it."""
+        check_plain(data, what="data")
+        with json_only():
+            await self.manager.emit(event, data, room=[f"user:{user_id}" for user_id in user_ids])
 
     async def enter_room_for_users(self, room: str, user_ids: list[str]) -> None:
-        """Puts every session of these users into a room, on all instances."""
+        """Puts every session that these users have now into a room, on all instances; ``get_user_ids_from_room`` knows
+        it soon. A room ``channel:…`` lasts until the session reads its channels from the directory again.
+
+        Raises ``InvalidPayload`` for a name that the layer keeps to itself: ``user:…``, ``~…``, a session's.
+        """
+        await self._check_room(room)
         for sid in await self._sids(user_ids):
             await self.manager.enter_room(sid, "/", room)
 
     async def leave_room_for_users(self, room: str, user_ids: list[str]) -> None:
-        """Takes every session of these users out of a room, on all instances."""
+        """Takes every session of these users out of a room, on all instances. Raises as ``enter_room_for_users``."""
+        await self._check_room(room)
         for sid in await self._sids(user_ids):
             await self.manager.leave_room(sid, "/", room)
 
@@ -276,17 +301,24 @@ class RealtimeServer:
     async def revoke_token(self, jti: str, expires_at: float | None = None) -> None:
         """Closes the sessions of one token on all instances and lets it in no more.
 
-        ``expires_at`` (unix seconds): the token's own end, after which nobody need remember it; None: never.
+        ``expires_at`` (unix seconds): the token's own end, after which nobody need remember it; None: never. Raises
+        ``StateUnavailable``: then revoke again.
         """
+        check_id(jti, what="jti")
         until = 2**53 if expires_at is None else round(expires_at * 1000)
         await self.state.revoke_token(jti, until)
 
     async def revoke_user(self, user_id: str) -> None:
         """The same for every token that was issued to the user up to now."""
+        check_id(user_id, what="user_id")
         await self.state.revoke_user(user_id)
 
     async def _sids(self, user_ids: list[str]) -> list[str]:
         return [session.sid for user_id in user_ids for session in await self.state.sessions_of(user_id)]
+
+    async def _check_room(self, room: str) -> None:
+        if await self.state.session(check_room(room)) is not None:
+            raise InvalidPayload("room: the name of a session is no room for others")
 
     # Inside
 

@@ -5,8 +5,12 @@ uvicorn closes its sockets before it runs the lifespan's shutdown; draining has 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import signal
 import socket
+from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,19 +19,51 @@ from realtime.server import RealtimeServer
 
 log = logging.getLogger(__name__)
 
+LAST_SECONDS = 1.0
+"""What responses that are still being written get, at least, after the clients were let go."""
+
 
 class DrainingServer(uvicorn.Server):
-    """Adds to ``Server.shutdown``: not ready, no new connections, every client let go; then what uvicorn does."""
+    """Ends gently on SIGTERM and SIGINT, within the grace time, with exit status 0; a second SIGINT ends it at once."""
 
     def __init__(self, config: uvicorn.Config, realtime: RealtimeServer) -> None:
         super().__init__(config)
         self._realtime = realtime
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Adds to Server.startup: says where it listens, for whoever started it with port 0."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Adds to Server.shutdown: not ready, no new connections, every client let go; then what uvicorn does."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._realtime.settings.realtime_shutdown_grace_seconds
         for server in self.servers:
             server.close()
-        await self._realtime.drain()
+        draining = asyncio.create_task(self._realtime.drain(), name="drain")
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=0.1)
+        if not draining.done():
+            draining.cancel()
+        elif not draining.cancelled() and (failure := draining.exception()) is not None:
+            log.error("the clients could not be let go gently", exc_info=failure)
+        self.config.timeout_graceful_shutdown = round(max(LAST_SECONDS, end - loop.time()))
         await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Adds to Server.capture_signals, which raises the signal again afterwards: whoever asked for an orderly end
+        and got it would be told of a process that was killed."""
+        with super().capture_signals():
+            yield
+            if self.force_exit:  # and so without waiting for the tasks that are left
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGINT)
+            self._captured_signals.clear()
 
 
 def make_server(app: FastAPI, *, host: str, port: int, log_level: str = "info") -> DrainingServer:
@@ -48,6 +84,5 @@ def make_server(app: FastAPI, *, host: str, port: int, log_level: str = "info") 
         ws_ping_interval=None,
         ws_ping_timeout=None,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=max(1, round(settings.realtime_shutdown_grace_seconds)),
     )
     return DrainingServer(config, realtime)

@@ -32,9 +32,7 @@ def _setting(default: Any, allowed: str, **constraints: Any) -> Any:
 
 
 def _seconds(default: float, *, at_most: float = 3600) -> Any:
-    return _setting(
-        default, f"seconds, above 0 and at most {at_most:g}", gt=0, le=at_most, allow_inf_nan=False
-    )
+    return _setting(default, f"seconds, above 0 and at most {at_most:g}", gt=0, le=at_most)
 
 
 def _count(default: int, *, at_least: int = 1, at_most: int) -> Any:

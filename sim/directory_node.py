@@ -28,7 +28,7 @@ class DirectoryNode:
         """Pairs of channel and user that are not members, against the rule."""
         self.unknown: set[str] = set()
         self.node = Node(world, network, name)
-        network.listen(self.node, lambda: _Lines(self), PORT)
+        self.node.serve(lambda: _Lines(self), PORT)
 
     def answer(self, request: list[str]) -> Any:
         verb, argument = request

@@ -18,6 +18,7 @@ from sim.directory_node import DirectoryNode
 from sim.errors import SimulatorError
 from sim.history import Entry, History
 from sim.instance_node import InstanceNode
+from sim.invariants import Checks
 from sim.network import Network
 from sim.node import Node
 from sim.redis_node import RedisNode
@@ -44,6 +45,7 @@ class Lab:
         self.network.observers.append(self.trace)
         self.history = History(note=self._note)
         self.reached: dict[str, int] = {}
+        self.checks = Checks(self)
         self._factory = factory
         self._settings = settings or {}
         self.driver = Node(self.world, self.network, "driver")
@@ -130,9 +132,13 @@ class Lab:
                 raise SimulatorError(f"waited {within:g} virtual seconds in vain for {what}")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def together(self, *work: Awaitable[Any]) -> None:
-        """Several verbs at once."""
-        await asyncio.gather(*work)
+    async def together(self, *work: Awaitable[Any]) -> list[Any]:
+        """Several verbs at once; their results."""
+        return list(await asyncio.gather(*work))
+
+    def background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A verb that goes on while the scenario does something else; await it to get its result."""
+        return self.driver.spawn(work)
 
     def reach(self, what: str) -> None:
         """Says that the run has got to what makes it mean something."""

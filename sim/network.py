@@ -1,126 +1,168 @@
-"""Simulated TCP between nodes: connections open, carry bytes in order, push back, half-close, reset and fall silent.
+"""The network between nodes: who listens where, which links are cut, and every message's name and time.
 
 A message is all that one end wrote in one turn of its node. The schedule says when it arrives; what follows on the
-same connection never arrives before it.
+same connection never arrives before it. What a cut link loses is sent again, as TCP does, and arrives late.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, Protocol
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-from sim.node import Node
-from sim.schedule import Message, Schedule
-from sim.transport import End, SimServer
+from sim.schedule import BASE_LATENCY, Message, Schedule
+from sim.tcp import Endpoint, Parcel, nothing
 from sim.world import World
 
-CONNECT_SECONDS = 127.0
-"""How long a connect to a silent host takes to fail, as on Linux."""
+if TYPE_CHECKING:
+    from sim.node import Node
 
-ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+FIRST_PORT = 40_000
+FIRST_DESCRIPTOR = 1_000_000
+"""Descriptors of simulated sockets; none that the process could really have."""
+
+PROBE_SECONDS = 1.0
 
 
 class Observer(Protocol):
-    """Sees every message when it is sent and when it arrives, in the world's order."""
+    """Sees every message when it is sent and when it arrives, in the world's order, outside of all nodes.
+
+    It may crash and pause nodes and cut links: a node that is crashed in ``arrived`` does not get that message, one
+    that is crashed in ``sent`` has sent it and nothing after it.
+    """
 
     def sent(self, message: Message, arrives_at: float) -> None: ...
 
     def arrived(self, message: Message, now: float) -> None: ...
 
 
+class Listener:
+    """A listening port: connections wait in ``backlog`` until the process accepts them."""
+
+    def __init__(self, node: Node, port: int) -> None:
+        self.node = node
+        self.port = port
+        self.backlog: deque[Endpoint] = deque()
+        self.changed: Callable[[], None] = nothing
+
+
 class Network:
-    """Who listens where, which links are cut, and the counters that name messages."""
+    """One for a world."""
 
     def __init__(self, world: World, schedule: Schedule) -> None:
         self.world = world
         self.schedule = schedule
         self.observers: list[Observer] = []
-        self._listeners: dict[tuple[str, int], tuple[Node, ProtocolFactory]] = {}
+        self._pieces: Callable[[Message], Sequence[int]] = getattr(schedule, "pieces", lambda _message: ())
+        self._listeners: dict[tuple[str, int], Listener] = {}
         self._sent: Counter[tuple[str, str]] = Counter()
         self._cut: set[frozenset[str]] = set()
-        self._silent: set[str] = set()
-        self._ends: dict[int, End] = {}
-        self._ports = 40_000
+        self._ends: dict[int, Endpoint] = {}
+        self._numbers = itertools.count(1)
+        self._ports = itertools.count(FIRST_PORT)
+        self._descriptors = itertools.count(FIRST_DESCRIPTOR)
+        world.on_report(self._report)
 
-    # Asked by node loops
+    def next_number(self) -> int:
+        return next(self._numbers)
 
-    def addresses(self, host: str, port: Any) -> list[tuple[Any, ...]]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    def next_descriptor(self) -> int:
+        return next(self._descriptors)
 
-    def listen(self, node: Node, factory: ProtocolFactory, port: int) -> SimServer:
-        key = (node.name, port)
-        if key in self._listeners:
-            raise OSError(98, f"address already in use: {node.name}:{port}")
-        self._listeners[key] = (node, factory)
-        return SimServer(node.name, port, lambda: self._listeners.pop(key, None))
+    # Asked by sockets
 
-    async def connect(
-        self, node: Node, factory: ProtocolFactory, host: str, port: int
-    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-        """As ``create_connection``: raises ``ConnectionRefusedError`` or, after a long time, ``TimeoutError``."""
-        opened: asyncio.Future[End] = node.loop.create_future()
-        self._ports += 1
-        near = End(self, node, host, (node.name, self._ports), (host, port))
-        self.send(near, "open", b"", lambda: self._accept(near, opened, port))
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await opened
-        protocol = factory()
-        near.begin(protocol)
-        return near, protocol
+    def listen(self, node: Node, port: int) -> Listener:
+        """Port 0 chooses one. Raises ``OSError`` when it is taken."""
+        port = port or next(self._ports)
+        if (node.name, port) in self._listeners:
+            raise OSError(98, f"Address already in use: {node.name}:{port}")
+        listener = self._listeners[node.name, port] = Listener(node, port)
+        return listener
 
-    # Asked by the ends of connections
+    def stop_listening(self, listener: Listener) -> None:
+        if self._listeners.get((listener.node.name, listener.port)) is listener:
+            del self._listeners[listener.node.name, listener.port]
+        for end in listener.backlog:
+            end.reset()
+        listener.backlog.clear()
 
-    def send(self, end: End, kind: str, data: bytes, arrive: Callable[[], None]) -> None:
-        """Puts a message on its way; ``arrive`` runs outside of all nodes when it gets there, if it does."""
-        source, target = end.node.name, end.peer_name
-        self._sent[source, target] += 1
-        name = f"{source}→{target} #{self._sent[source, target]}"
-        message = Message(name, source, target, kind, data, self.world.now)
-        when = max(self.world.now + self.schedule.delay(message), end.last_arrival)
-        end.last_arrival = when
-        for observer in self.observers:
-            observer.sent(message, when)
+    def open(self, node: Node, host: str, port: int) -> Endpoint:
+        """Begins to connect; the endpoint becomes connected or fails."""
+        near = Endpoint(self, node, (node.name, next(self._ports)), (host, port))
+        self._ends[near.number] = near
+        self.send(near, "open", b"", lambda _data: self._opening_arrived(near, port))
+        return near
 
-        def at_arrival() -> None:
-            if self.connected(source, target):
-                for observer in self.observers:
-                    observer.arrived(message, self.world.now)
-                arrive()
-
-        self.world.at(when, at_arrival)
-
-    def add(self, end: End) -> None:
-        self._ends[end.number] = end
-
-    def remove(self, end: End) -> None:
+    def forget(self, end: Endpoint) -> None:
         self._ends.pop(end.number, None)
 
-    def _accept(self, near: End, opened: asyncio.Future[End], port: int) -> None:
-        """The opening of a connection has arrived."""
-        node, factory = self._listeners.get((near.peer_name, port), (None, None))
-        if node is None or factory is None or not node.alive:
-            target = self.world.nodes.get(near.peer_name)
-            if target is None or target.alive or near.peer_name not in self._silent:
-                self._answer(near, lambda: _fail(opened, ConnectionRefusedError(111, "connection refused")))
+    # Messages
+
+    def send(self, sender: Endpoint, kind: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
+        """Puts a message on its way, in as many pieces as the schedule says."""
+        source, target = sender.host, sender.peer_host
+        self._sent[source, target] += 1
+        name = f"{source}→{target} #{self._sent[source, target]}"
+        whole = Message(name, source, target, kind, data, self.world.now)
+        sizes = self._pieces(whole) if len(data) > 1 else ()
+        for message in _pieces(whole, sizes) if len(sizes) > 1 else (whole,):
+            when = max(self.world.now + self.schedule.delay(message), sender.last_arrival)
+            sender.last_arrival = when
+            for observer in self.observers:
+                observer.sent(message, when)
+            parcel = Parcel(message, arrive)
+            self.world.at(when, partial(self.arrive, sender, parcel))
+
+    def arrive(self, sender: Endpoint, parcel: Parcel) -> None:
+        """A message is where it should arrive, if it can."""
+        if self._through(sender, parcel):
+            for observer in self.observers:
+                observer.arrived(parcel.message, self.world.now)
+            if self._through(sender, parcel):
+                parcel.arrive(parcel.message.data)
+
+    def _through(self, sender: Endpoint, parcel: Parcel) -> bool:
+        if not sender.lost and self.reachable(sender):
+            return True
+        if parcel.message.kind == "reset":
+            sender.reset_lost()
+        else:
+            sender.keep(parcel)
+        return False
+
+    def tell_window(self, receiver: Endpoint, act: Callable[[], None]) -> None:
+        """Acknowledgements are no messages: they carry nothing and are never held, only cut off."""
+
+        def arrive() -> None:
+            if self.reachable(receiver):
+                act()
+            else:
+                self.world.later(PROBE_SECONDS, arrive)
+
+        self.world.later(BASE_LATENCY, arrive)
+
+    def reachable(self, sender: Endpoint) -> bool:
+        """Whether anything at the other end's address would notice a packet now."""
+        if not self.connected(sender.host, sender.peer_host):
+            return False
+        target = self.world.nodes.get(sender.peer_host)
+        return target is None or not target.silent
+
+    def _opening_arrived(self, near: Endpoint, port: int) -> None:
+        listener = self._listeners.get((near.peer_host, port))
+        node = None if listener is None else listener.node
+        far = Endpoint(self, node, near.peer_address, near.address)
+        far.peer = near
+        if listener is None:
+            refused = ConnectionRefusedError(111, "Connection refused")
+            self.send(far, "refuse", b"", lambda _data: near.fail(refused))
             return
-        far = End(self, node, near.node.name, near.peer_address, near.address)
-        near.peer, far.peer = far, near
-        accepted: ProtocolFactory = factory
-        node.deliver(lambda: far.begin(accepted()))
-        self.send(far, "accept", b"", lambda: near.node.deliver(_succeed, opened, near))
-
-    def _answer(self, near: End, act: Callable[[], None]) -> None:
-        """A refusal comes back from a host that has no end of the connection."""
-        self.world.later(self.schedule.delay(self._refusal(near)), lambda: near.node.deliver(act))
-
-    def _refusal(self, near: End) -> Message:
-        self._sent[near.peer_name, near.node.name] += 1
-        number = self._sent[near.peer_name, near.node.name]
-        name = f"{near.peer_name}→{near.node.name} #{number}"
-        return Message(name, near.peer_name, near.node.name, "refuse", b"", self.world.now)
+        self._ends[far.number] = far
+        listener.backlog.append(far)
+        listener.changed()
+        self.send(far, "accept", b"", lambda _data: near.opened(far))
 
     # Faults
 
@@ -128,40 +170,72 @@ class Network:
         return frozenset((one, other)) not in self._cut
 
     def cut(self, one: str, other: str) -> None:
-        """What is sent between the two is lost, silently, until ``mend``; connections that lost bytes stay broken."""
+        """What arrives between the two is lost, silently, until ``mend``; then it is sent again, sooner or later."""
         self._cut.add(frozenset((one, other)))
 
     def mend(self, one: str, other: str) -> None:
         self._cut.discard(frozenset((one, other)))
 
     def crash(self, node: Node, *, silent: bool = False) -> None:
-        """Kills a node. Its peers see a reset, or nothing."""
-        node.kill()
-        if silent:
-            self._silent.add(node.name)
-        for key in [key for key in self._listeners if key[0] == node.name]:
+        """Kills a node, as ``kill -9`` (its peers see a reset) or, ``silent``, as a host that loses its power."""
+        self._end(node, silent=silent, act=Endpoint.reset)
+
+    def exit(self, node: Node) -> None:
+        """The node's process ends by itself: connections that it left open are closed by the kernel."""
+        self._end(node, silent=False, act=Endpoint.close)
+
+    def _end(self, node: Node, *, silent: bool, act: Callable[[Endpoint], None]) -> None:
+        if not node.alive:
+            return
+        ends = [end for end in self._ends.values() if end.node is node]
+        node.kill(silent=silent)
+        for key in [key for key, listener in self._listeners.items() if listener.node is node]:
             del self._listeners[key]
-        for end in [end for end in self._ends.values() if end.node is node]:
-            self.remove(end)
-            peer = end.peer
-            if peer is not None and not silent:
-                self.send(end, "reset", b"", peer.reset_arrived)
+        for end in ends:
+            if silent:
+                self.forget(end)
+            else:
+                act(end)
+                end.flush()
 
     def reset(self, one: str, other: str) -> int:
-        """Resets every connection between two nodes, as a middlebox would; how many there were."""
-        ends = [e for e in self._ends.values() if e.node.name == one and e.peer_name == other]
+        """Resets every connection between two hosts, as a middlebox would; how many there were."""
+        ends = [
+            end
+            for end in self._ends.values()
+            if end.host == one and end.peer_host == other and end.peer is not None
+        ]
         for end in ends:
+            peer = end.peer
             end.reset_arrived()
-            if end.peer is not None:
-                end.peer.reset_arrived()
+            if peer is not None:
+                peer.reset_arrived()
         return len(ends)
 
+    def _report(self) -> list[str]:
+        """Links that are cut, and what waits to be sent again."""
+        lines = [f"  {' and '.join(sorted(pair))} are cut off from each other" for pair in self._cut]
+        lines += [
+            f"  {end.host}→{end.peer_host}: {len(end.lost)} messages lost so far, from {end.lost[0].message.name} on"
+            for end in self._ends.values()
+            if end.lost
+        ]
+        return sorted(lines)
 
-def _succeed(opened: asyncio.Future[End], end: End) -> None:
-    if not opened.done():
-        opened.set_result(end)
 
-
-def _fail(opened: asyncio.Future[End], error: Exception) -> None:
-    if not opened.done():
-        opened.set_exception(error)
+def _pieces(whole: Message, sizes: Sequence[int]) -> list[Message]:
+    """The parts of a message, each with a name of its own: ``a→b #7.1``, ``a→b #7.2``."""
+    if sum(sizes) != len(whole.data) or min(sizes) < 1:
+        raise ValueError(f"{sizes} does not split {len(whole.data)} bytes")
+    ends = list(itertools.accumulate(sizes))
+    return [
+        Message(
+            f"{whole.name}.{number}",
+            whole.source,
+            whole.target,
+            whole.kind,
+            whole.data[end - size : end],
+            whole.sent_at,
+        )
+        for number, (size, end) in enumerate(zip(sizes, ends, strict=True), start=1)
+    ]

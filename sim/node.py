@@ -1,262 +1,331 @@
-"""A node: one simulated host, which is one asyncio event loop on virtual time.
+"""A node: one simulated host, with an event loop, a wall clock, a processor that costs time, and an end.
 
-The loop is asyncio's own ``BaseEventLoop`` with another selector: what "arrives" is what the world delivered. So a
-turn goes as asyncio's does (first all I/O that arrived, then all timers that came due, then one round of callbacks),
-and callbacks stay first in, first out. Each node runs in a greenlet of its own: a blocking call inside a handler parks
-that node alone.
+Each node runs in a greenlet of its own: a blocking call inside a handler parks that node alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import sys
 from asyncio import events
-from asyncio.base_events import BaseEventLoop
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import greenlet
 
+from sim.errors import SimulatorError
+from sim.loop import NodeLoop, NumberedTask
+from sim.report import describe
+from sim.sockets import SimSocket
 from sim.world import START, Timed, World
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
+    from sim.isolation import Modules
     from sim.network import Network
+    from sim.tcp import Endpoint
 
 T = TypeVar("T")
 
-RESOLUTION = 1e-9
+MOST_TURNS = 1000
+"""Turns that a node takes in a row before the world looks after it."""
 
 
-class NumberedFuture(asyncio.Future[T]):
-    """A future whose hash is its number on the node: sets of futures iterate alike in every process."""
+@dataclass(slots=True, eq=False)
+class Parked:
+    """A blocking call that waits. ``until`` is None where it waits for ever."""
 
-    def __init__(self, *, loop: NodeLoop) -> None:
-        super().__init__(loop=loop)
-        self.number = next(loop.numbers)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class NumberedTask(asyncio.Task[T]):
-    """The same for tasks."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T], *, loop: NodeLoop, **options: Any) -> None:
-        self.number = next(loop.numbers)
-        super().__init__(coroutine, loop=loop, **options)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class _Arrivals:
-    """Stands where a selector would: hands over what arrived, and never waits."""
-
-    def __init__(self) -> None:
-        self.arrived: list[events.Handle] = []
-
-    def select(self, _timeout: float | None) -> list[events.Handle]:
-        arrived, self.arrived = self.arrived, []
-        return arrived
-
-
-class NodeLoop(BaseEventLoop):
-    """asyncio's loop on a node's time. What needs a network goes through ``network``."""
-
-    _ready: Any
-    _scheduled: list[Any]
-    _timer_cancelled_count: int
-    _run_once: Callable[[], None]
-
-    def __init__(self, node: Node, network: Network) -> None:
-        super().__init__()
-        self.node = node
-        self.numbers = itertools.count(1)
-        self._network = network
-        self._selector = _Arrivals()
-        self._clock_resolution = RESOLUTION
-        self.set_task_factory(lambda loop, coro, **options: NumberedTask(coro, loop=self, **options))
-        self.set_exception_handler(node.on_loop_error)
-
-    def time(self) -> float:
-        return self.node.world.now
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return NumberedFuture(loop=self)
-
-    def _process_events(self, event_list: list[events.Handle]) -> None:
-        self._ready.extend(event_list)
-
-    def _write_to_self(self) -> None:
-        self.node.world.wake(self.node)
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Executor | None, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        """Threads would be another source of order: the work is done inline, a little later, on this node."""
-        future = self.create_future()
-
-        def work() -> None:
-            if future.cancelled():
-                return
-            try:
-                future.set_result(func(*args))
-            except Exception as error:
-                future.set_exception(error)
-
-        self.call_later(self.node.executor_seconds, work)
-        return future
-
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        return None
-
-    async def create_connection(
-        self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any
-    ) -> Any:
-        return await self._network.connect(self.node, protocol_factory, str(host), int(port))
-
-    async def create_unix_connection(self, protocol_factory: Any, path: Any = None, **_: Any) -> Any:
-        """``path`` is ``host:port``: the way for clients that would open sockets themselves."""
-        host, _colon, port = str(path).rpartition(":")
-        return await self._network.connect(self.node, protocol_factory, host, int(port))
-
-    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
-        return self._network.listen(self.node, protocol_factory, int(port))
-
-    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
-        return self._network.addresses(str(host), port)
+    greenlet: greenlet.greenlet
+    ready: Callable[[], bool]
+    until: float | None
+    what: str
+    timer: Timed | None = None
 
 
 class Node:
-    """A host of the world. Work comes to it by ``deliver`` (the network) and ``spawn`` (the scenario)."""
+    """A host of the world. Work comes to it through its sockets, and by ``spawn`` and ``deliver`` from a scenario."""
 
     def __init__(self, world: World, network: Network, name: str) -> None:
-        if name in world.nodes:
-            raise ValueError(f"there is a node {name} already")
         self.world = world
         self.name = name
         self.alive = True
+        self.silent = False
+        """Dead in a way that nobody can notice: nothing answers at its address."""
         self.queued = False
-        self.busy_until = 0.0
         self.turn_seconds = 0.0
         """CPU time that each turn costs on the virtual clock."""
-        self.executor_seconds = 0.0001
         self.clock_skew = 0.0
         """How far this host's wall clock is off, seconds."""
+        self.looks = 0
+        """At the clock, in this turn."""
         self.errors: list[str] = []
-        self.loop = NodeLoop(self, network)
-        self._blocked = False
+        self.files: dict[int, SimSocket] = {}
+        self.modules: Modules | None = None
+        """Copies of an application's modules that this host alone sees, where it has them."""
+        self.network = network
+        self._busy_until = 0.0
+        self._blocked: Parked | None = None
+        self._threads: list[Parked] = []
+        self._thread_greenlets: set[greenlet.greenlet] = set()
+        self._written: dict[Endpoint, None] = {}
         self._wake: Timed | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._greenlet = greenlet.greenlet(self._live)
-        world.nodes[name] = self
+        self._kept: list[object] = []
+        self.loop = NodeLoop(self, network)
+        self._main = greenlet.greenlet(self._live, parent=world.greenlet)
+        self._inside = self._main
+        """Where to go on: the main greenlet, or one that its code made and that blocks now (SQLAlchemy makes some)."""
+        self._goes_on = False
+        """Whether a blocking call of the loop's own code has what it waited for."""
+        world.add(self)
 
     # What the world asks
 
     @property
     def can_run(self) -> bool:
-        return self.alive and not self._blocked and self.world.now >= self.busy_until
+        return self.alive and self._blocked is None and self.world.now >= self._busy_until
 
     def has_work(self) -> bool:
         loop = self.loop
-        if loop._ready or loop._selector.arrived:
+        if loop._ready or self._goes_on or loop._selector.any():
             return True
         scheduled = loop._scheduled
         return bool(scheduled) and scheduled[0]._when <= self.world.now
 
-    def turn(self) -> None:
-        """One turn of the loop, in this node's greenlet; comes back early if the node blocks."""
-        self._greenlet.switch()
+    def turn(self) -> int:
+        """Some turns of the loop, in this node's greenlet; comes back when one has written or blocks. How many."""
+        return int(self._inside.switch())
+
+    def flush(self) -> None:
+        """Sends what the last turn wrote, outside of all nodes; one that is killed meanwhile sends no more."""
+        while self._written and self.alive:
+            end = next(iter(self._written))
+            del self._written[end]
+            end.flush()
 
     def plan_wake(self) -> None:
         """Asks the world to come back when the next timer is due, or when the node can run again."""
-        if not self.alive or self._blocked:
+        if not self.alive or self._blocked is not None:
             return
-        when = None
-        if self.busy_until > self.world.now:
-            when = self.busy_until
-        else:
+        when = self._busy_until
+        if when <= self.world.now:
             scheduled = self.loop._scheduled
-            while scheduled and scheduled[0]._cancelled:
-                heapq.heappop(scheduled)._scheduled = False
-                self.loop._timer_cancelled_count -= 1
-            if scheduled:
-                when = scheduled[0]._when
-        if when is None or (self._wake is not None and not self._wake.cancelled and self._wake.when == when):
-            return
-        if self._wake is not None:
-            self._wake.cancel()
+            if not scheduled:
+                return
+            when = scheduled[0]._when
+        wake = self._wake
+        if wake is not None:
+            if wake.when == when:
+                return
+            wake.cancel()
         self._wake = self.world.at(when, self._woken)
 
     def _woken(self) -> None:
         self._wake = None
         self.world.wake(self)
 
-    def _live(self) -> None:
-        loop = self.loop
-        back = self.world
-        while True:
-            events._set_running_loop(loop)
-            try:
-                loop._run_once()
-            finally:
-                events._set_running_loop(None)
-            if self.turn_seconds:
-                self.busy_until = back.now + self.turn_seconds
-            back.greenlet.switch()
+    # Its own life
 
-    # What scenario and network ask
+    def _live(self) -> None:
+        while True:
+            turns = 0
+            self._enter()
+            try:
+                while True:
+                    turns += 1
+                    self.looks = 0
+                    self.loop._run_once()
+                    if (
+                        self._written
+                        or self.turn_seconds
+                        or turns >= MOST_TURNS
+                        or not (self.can_run and self.has_work())
+                    ):
+                        break
+            except SystemExit as exit_:
+                self.errors.append(f"{self.world.now:.6f} the process exits: {exit_}")
+                self.network.exit(self)
+            self._leave()
+            if self.turn_seconds:
+                self._busy_until = max(self._busy_until, self.world.now + self.turn_seconds)
+            self.world.greenlet.switch(turns)
+
+    def _enter(self) -> None:
+        events._set_running_loop(self.loop)
+        hooks = self.loop
+        sys.set_asyncgen_hooks(hooks._asyncgen_firstiter_hook, hooks._asyncgen_finalizer_hook)  # type: ignore[attr-defined]
+
+    def _leave(self) -> None:
+        events._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+
+    # Blocking calls
+
+    def park(self, ready: Callable[[], bool], seconds: float | None, what: str) -> bool:
+        """Waits inside a blocking call of this node's own code; False when the time was over first."""
+        if self.world.current is not self:
+            raise SimulatorError(f"{what}: a blocking call on {self.name} from outside of it")
+        until = None if seconds is None else self.world.now + seconds
+        parked = Parked(greenlet.getcurrent(), ready, until, what)
+        if until is not None:
+            parked.timer = self.world.at(until, self._reconsider)
+        if self._on_thread(parked.greenlet):
+            self._threads.append(parked)
+            self._main.switch()
+        else:
+            self._blocked = parked
+            self._inside = parked.greenlet
+            self._leave()
+            self.world.greenlet.switch(1)
+            self._inside = self._main
+            self._goes_on = False
+            self._enter()
+        if parked.timer is not None:
+            parked.timer.cancel()
+        return ready()
+
+    def run_thread(self, work: Callable[[], None]) -> None:
+        """Runs work that may block without blocking the loop, as a thread would; called by the loop."""
+        thread = greenlet.greenlet(work, parent=self._main)
+        self._thread_greenlets.add(thread)
+        self._resume(thread)
+        self._thread_greenlets = {each for each in self._thread_greenlets if not each.dead}
+
+    def _on_thread(self, current: greenlet.greenlet | None) -> bool:
+        while current is not None and current is not self._main:
+            if current in self._thread_greenlets:
+                return True
+            current = current.parent
+        return False
+
+    def _resume(self, thread: greenlet.greenlet) -> None:
+        events._set_running_loop(None)
+        try:
+            thread.switch()
+        finally:
+            events._set_running_loop(self.loop)
+
+    def _reconsider(self) -> None:
+        """Lets go on which parked calls have what they wait for, or no time left."""
+        parked = self._blocked
+        if parked is not None and self._is_over(parked):
+            self._blocked = None
+            self._goes_on = True
+            self.world.wake(self)
+            self.plan_wake()
+        for thread in [thread for thread in self._threads if self._is_over(thread)]:
+            self._threads.remove(thread)
+            self.deliver(self._resume, thread.greenlet)
+
+    def _is_over(self, parked: Parked) -> bool:
+        return parked.ready() or (parked.until is not None and self.world.now >= parked.until)
+
+    # What its sockets tell
+
+    def wrote(self, end: Endpoint) -> None:
+        if not self.alive:
+            return
+        if self.world.current is self:
+            self._written[end] = None
+        else:
+            end.flush()
+
+    def touched(self, number: int) -> None:
+        """A socket may have become ready."""
+        if self.alive:
+            self.loop._selector.touch(number)
+            if self._blocked is not None or self._threads:
+                self._reconsider()
+            self.world.wake(self)
+
+    # What a scenario asks
 
     def wall_time(self) -> float:
         return START + self.world.now + self.clock_skew
 
+    def serve(self, factory: Callable[[], asyncio.BaseProtocol], port: int) -> None:
+        """Listens from now on, as a server that this host starts with."""
+        sock: Any = SimSocket(self, self.network)
+        sock.bind((self.name, port))
+        sock.listen()
+        sock.setblocking(False)
+        self.spawn(self.loop.create_server(factory, sock=sock), name=f"server on {port}")
+
     def deliver(self, callback: Callable[..., Any], *args: Any) -> None:
-        """I/O that arrives: runs in the node's next turn, before its timers."""
+        """Calls something on this node, from outside of it."""
         if self.alive:
-            self.loop._selector.arrived.append(events.Handle(callback, args, self.loop))
+            self.loop._ready.append(events.Handle(callback, args, self.loop))
             self.world.wake(self)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Starts a task on this node."""
         task: asyncio.Task[T] = NumberedTask(coroutine, loop=self.loop, name=name)
-        self._tasks.append(task)
+        self._kept.append(task)
+        task.add_done_callback(self._kept.remove)
         self.world.wake(self)
         return task
 
-    def block(self) -> None:
-        """Parks this node inside a blocking call, until ``unblock``; must be called from its own code."""
-        self._blocked = True
-        events._set_running_loop(None)
-        self.world.greenlet.switch()
-        events._set_running_loop(self.loop)
-
-    def unblock(self) -> None:
-        self._blocked = False
-        self.world.wake(self)
-
     def pause(self, seconds: float) -> None:
         """The host stands still; what arrives meanwhile is found at once when it goes on."""
-        self.busy_until = max(self.busy_until, self.world.now + seconds)
+        self._busy_until = max(self._busy_until, self.world.now + seconds)
         self.plan_wake()
 
-    def kill(self) -> None:
-        """As ``kill -9``: no code of the node runs any more. Its tasks are kept, or collecting them would run some."""
+    def kill(self, *, silent: bool = False) -> None:
+        """No code of the node runs any more; ``Network.crash`` tells its peers."""
+        if not self.alive:
+            return
         self.alive = False
+        self.silent = silent
+        self._written.clear()
+        # Collecting a suspended task would run its ``finally``.
+        self._kept += asyncio.all_tasks(self.loop)
         if self._wake is not None:
             self._wake.cancel()
 
+    def dispose(self) -> None:
+        """Ends what was left of it when its world is over; see ``World.close``."""
+        self.alive = False
+        loop = self.loop
+        loop._ready.clear()
+        loop._scheduled.clear()
+        tasks = sorted(asyncio.all_tasks(loop), key=lambda task: getattr(task, "number", 0))
+        loop.dispose()
+        for parked in self._threads:
+            _end(parked.greenlet)
+        _end(self._main)
+        for task in tasks:
+            task._log_destroy_pending = False
+            try:
+                task.get_coro().close()  # type: ignore[union-attr]
+            except BaseException:
+                continue
+        self.files.clear()
+        self._threads.clear()
+        self._kept.clear()
+        self._written.clear()
+
     def on_loop_error(self, _loop: Any, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        self.errors.append(f"{self.world.now:.6f} {context.get('message')}: {error!r}")
+        if self.alive:
+            error = context.get("exception")
+            self.errors.append(f"{self.world.now:.6f} {context.get('message')}: {error!r}")
 
     def waiting(self) -> Iterator[str]:
-        """A line for each unfinished task."""
+        """Lines that say what it does not do and why, and a line for each unfinished task."""
         if not self.alive:
             return
-        for task in sorted(asyncio.all_tasks(self.loop), key=lambda t: getattr(t, "number", 0)):
-            frames = task.get_stack(limit=1)
-            where = f"{frames[0].f_code.co_qualname} line {frames[0].f_lineno}" if frames else "?"
-            yield f"  {self.name}: {task.get_name()} in {where}"
+        if self._busy_until > self.world.now:
+            yield f"  {self.name} stands still until {self._busy_until:.3f} s"
+        for parked in [*([self._blocked] if self._blocked else []), *self._threads]:
+            who = "is blocked" if parked is self._blocked else "has a thread that is blocked"
+            until = "" if parked.until is None else f", until {parked.until:.3f} s at the latest"
+            yield f"  {self.name} {who}: {parked.what}{until}"
+        for task in sorted(asyncio.all_tasks(self.loop), key=lambda task: getattr(task, "number", 0)):
+            yield f"  {self.name}: {describe(task)}"
+
+
+def _end(parked: greenlet.greenlet) -> None:
+    """Unwinds a greenlet; what its code does on the way out is of no interest any more."""
+    if parked:
+        try:
+            parked.throw(greenlet.GreenletExit)
+        except BaseException:
+            return

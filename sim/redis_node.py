@@ -28,6 +28,23 @@ _PUSHES = frozenset(
 )
 
 
+class _Lua:
+    """A Lua runtime that compiles each script once; fakeredis compiles, and collects all garbage, at each call."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._compiled: dict[bytes | str, Any] = {"collectgarbage()": lambda: None}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def execute(self, script: bytes | str) -> Any:
+        found = self._compiled.get(script)
+        if found is None:
+            found = self._compiled[script] = self._runtime.compile(script)
+        return found()
+
+
 class _Socket(AsyncFakeSocket):
     """One client's connection inside fakeredis; replies go out at once instead of into a queue."""
 
@@ -37,6 +54,13 @@ class _Socket(AsyncFakeSocket):
     def __hash__(self) -> int:
         """fakeredis keeps subscribers in a set and publishes in its order."""
         return self.number
+
+    def _get_server_runtime(self, server: FakeServer) -> Any:
+        runtime = super()._get_server_runtime(server)
+        if not isinstance(runtime, _Lua):
+            runtime = _Lua(runtime)
+            server._lua_runtime = runtime  # type: ignore[attr-defined]
+        return runtime
 
     def put_response(self, msg: Any) -> None:
         self.reply(msg)
@@ -116,7 +140,6 @@ class RedisNode:
         if not keep_data:
             self.data = FakeServer(server_type="redis", version=(7,))
         self.connections.clear()
-        del self._world.nodes[self.name]
         self.node = self._boot()
 
     def kill_connections(self) -> int:
@@ -128,5 +151,5 @@ class RedisNode:
 
     def _boot(self) -> Node:
         node = Node(self._world, self._network, self.name)
-        self._network.listen(node, lambda: _Connection(self), PORT)
+        node.serve(lambda: _Connection(self), PORT)
         return node

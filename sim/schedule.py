@@ -8,7 +8,7 @@ delays of the others as they were.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,7 +36,11 @@ class Hold:
 
 
 class Schedule(Protocol):
-    """Decides when a message arrives."""
+    """Decides when a message arrives.
+
+    It may also have a method ``pieces(message)``: the sizes of the parts that the message's bytes travel in, each of
+    them a message with a delay of its own (``a→b #7.1``, ``a→b #7.2``), or nothing to leave it whole.
+    """
 
     def delay(self, message: Message) -> float:
         """Seconds from sending to arrival."""
@@ -65,9 +69,17 @@ class JitterSchedule:
     seed: int
     spread: float = 0.004
     latency: float = BASE_LATENCY
+    splits: float = 0.0
+    """How many of the messages travel in two pieces, from 0 to 1."""
 
     def delay(self, message: Message) -> float:
         return self.latency + self.spread * unit(self.seed, message.name)
+
+    def pieces(self, message: Message) -> Sequence[int]:
+        if not self.splits or unit(self.seed, f"split {message.name}") >= self.splits:
+            return ()
+        first = 1 + int(unit(self.seed, f"size {message.name}") * (len(message.data) - 1))
+        return first, len(message.data) - first
 
 
 def unit(seed: int, name: str) -> float:

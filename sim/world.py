@@ -6,8 +6,12 @@ the program, the seed and the schedule.
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
+import logging
+import sys
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,7 +27,7 @@ START = 1_700_000_000.0
 """Wall clock of every world at its beginning, unix seconds."""
 
 MOST_TURNS = 200_000
-"""Turns that one node may take at one instant before that counts as a livelock."""
+"""Turns that all nodes together may take at one instant before that counts as a livelock."""
 
 
 class Timed:
@@ -41,17 +45,38 @@ class Timed:
 
 
 class World:
-    """Owns time and order. Nodes are made with ``sim.node.Node(world, name)``."""
+    """Owns time and order. Nodes are made with ``sim.node.Node(world, network, name)``."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.nodes: dict[str, Node] = {}
+        """The hosts by name; one that is started again takes the place of the one that died."""
         self.current: Node | None = None
         self.steps = 0
+        """Turns that nodes have taken."""
+        self.on_switch: Callable[[Node], None] | None = None
+        """Called before a node runs that is not the one that ran last."""
         self.greenlet = greenlet.getcurrent()
+        self._every: list[Node] = []
+        self._last: Node | None = None
         self._heap: list[tuple[float, int, Timed]] = []
         self._order = itertools.count()
         self._runnable: deque[Node] = deque()
+        self._turns_now = 0
+        self._reports: list[Callable[[], list[str]]] = []
+        self._closed = False
+
+    def add(self, node: Node) -> None:
+        """Raises ``ValueError`` when a living node has that name."""
+        former = self.nodes.get(node.name)
+        if former is not None and former.alive:
+            raise ValueError(f"there is a node {node.name} already")
+        self.nodes[node.name] = node
+        self._every.append(node)
+
+    def on_report(self, report: Callable[[], list[str]]) -> None:
+        """Adds lines to what a run that does not end says of who waits for what."""
+        self._reports.append(report)
 
     def at(self, when: float, act: Callable[[], None]) -> Timed:
         """Calls ``act`` at a virtual time, outside of all nodes; events of one instant in the order they were made."""
@@ -72,9 +97,10 @@ class World:
         """Runs until ``done()``.
 
         Raises ``Deadlock`` when nothing is left to happen, or when the virtual clock passes ``limit`` seconds;
-        ``Livelock`` when a node goes on for ever without time moving.
+        ``Livelock`` when nodes go on for ever without time moving.
         """
-        self.greenlet = greenlet.getcurrent()
+        if greenlet.getcurrent() is not self.greenlet:
+            raise RuntimeError("a world runs where it was made")
         while not done():
             if self._runnable:
                 node = self._runnable.popleft()
@@ -85,17 +111,22 @@ class World:
 
     def _turns(self, node: Node) -> None:
         """Lets a node run until it has nothing to do, or until it blocks, stalls or dies."""
-        turns = 0
-        self.current = node
-        try:
-            while node.can_run and node.has_work():
-                node.turn()
-                turns += 1
-                if turns > MOST_TURNS:
-                    raise Livelock(f"{node.name} has taken {turns} turns at {self.now:.6f} s", self.waiting())
-        finally:
-            self.current = None
+        if node is not self._last:
+            self._last = node
+            if self.on_switch is not None:
+                self.on_switch(node)
+        while node.can_run and node.has_work():
+            self.current = node
+            try:
+                turns = node.turn()
+            finally:
+                self.current = None
             self.steps += turns
+            self._turns_now += turns
+            node.flush()
+            if self._turns_now > MOST_TURNS:
+                what = f"time stands still at {self.now:.6f} s while {node.name} goes on and on"
+                raise Livelock(what, self.waiting())
         node.plan_wake()
 
     def _advance(self, limit: float) -> None:
@@ -103,16 +134,44 @@ class World:
         while heap and heap[0][2].cancelled:
             heapq.heappop(heap)
         if not heap:
-            raise Deadlock("nothing is left to happen", self.waiting())
+            raise Deadlock(f"at {self.now:.6f} s nothing is left to happen", self.waiting())
         when = heap[0][0]
         if when > limit:
             raise Deadlock(f"not done after {limit:g} virtual seconds", self.waiting())
-        self.now = when
+        if when > self.now:
+            self._turns_now = 0
+            self.now = when
         while heap and heap[0][0] <= when:
             timed = heapq.heappop(heap)[2]
             if not timed.cancelled:
                 timed.act()
 
     def waiting(self) -> str:
-        """Who waits for what, a line per task, for the report of a run that does not end."""
-        return "\n".join(line for node in self.nodes.values() for line in node.waiting())
+        """Who waits for what, a line each, for the report of a run that does not end."""
+        lines = [line for node in self._every for line in node.waiting()]
+        return "\n".join([*lines, *(line for report in self._reports for line in report())])
+
+    def close(self) -> None:
+        """Takes the world apart, so that it can be collected: no node's code is resumed by that, and nothing is said.
+
+        What nodes left behind (errors, applications) may still be looked at.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._heap.clear()
+        self._runnable.clear()
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _unraisable: None
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for node in self._every:
+                    node.dispose()
+                self._reports.clear()
+                self._every.clear()
+                gc.collect()
+        finally:
+            sys.unraisablehook = hook
+            logging.disable(level)

@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--redis-binary",
         metavar="PATH",
         type=Path,
-        help="the Redis-compatible server to start, instead of the first found (with "="); $REDIS_URL is then left aside",
+        help="start this Redis-compatible server, not the first found, and leave $REDIS_URL aside; write it with =",
     )
 
 

@@ -1,76 +1,67 @@
-"""Clients for a single Redis, a Sentinel group or a Redis Cluster."""
+"""Clients for a single Redis or a Sentinel group, and which of all kinds the settings ask for."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import BlockingConnectionPool
-from redis.asyncio.retry import Retry
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 
 from realtime.errors import SettingsError
 
+from .cluster import ClusterConnector
+from .options import client_options, url_options
+
 if TYPE_CHECKING:
     from realtime.settings import Settings
-
-COMMAND_CONNECTIONS = 16
-"""Connections of one instance for commands; more verbs than that wait their turn, within their time-out."""
 
 
 class Connector(Protocol):
     """Makes clients. ``plain`` may lead to another server each time: call it anew after a failure."""
 
-    def commands(self) -> Redis | RedisCluster:
+    def commands(self) -> Redis:
         """A client for the state's verbs, with a pool of connections."""
 
     async def plain(self) -> Redis:
         """A client of one server, for publishing or listening: in a cluster both reach every node."""
 
+    async def aclose(self) -> None:
+        """Closes what the connector keeps open itself; the clients it made are their owners' to close."""
+
 
 class SingleConnector:
     """One server, by URL (redis, rediss, unix), or whatever ``make`` makes (a fake, for tests)."""
 
-    def __init__(self, url: str, *, timeout: float = 2.0, make: Callable[..., Redis] | None = None) -> None:
-        self._url = url
-        self._timeout = timeout
+    def __init__(self, url: str, *, timeout: float = 2.0, make: Callable[[], Redis] | None = None) -> None:
         self._make = make
+        self._options = {} if make is not None else url_options(url) | client_options(timeout)
 
     def commands(self) -> Redis:
-        if self._make is not None:
-            return self._make()
-        pool = BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=COMMAND_CONNECTIONS,
-            timeout=self._timeout,
-            **client_options(self._timeout),
-        )
-        return Redis.from_pool(pool)
+        return self._make() if self._make is not None else Redis.from_pool(ConnectionPool(**self._options))
 
     async def plain(self) -> Redis:
-        if self._make is not None:
-            return self._make()
-        return Redis.from_url(self._url, **client_options(self._timeout))
+        return self.commands()
+
+    async def aclose(self) -> None:
+        return None
 
 
 class SentinelConnector:
-    """The primary that Sentinel names at the moment of connecting. The URL's host is the name of the group."""
+    """The primary that Sentinel names at the moment of connecting. The URL's host is the name of the group, its user,
+    password, database and TLS are those of the servers; the Sentinels themselves are asked without."""
 
     def __init__(self, url: str, hosts: list[tuple[str, int]], *, timeout: float = 2.0) -> None:
-        parts = urlsplit(url)
-        self._group = parts.hostname or "mymaster"
-        options = client_options(timeout)
-        options |= {
-            "db": int(parts.path.strip("/") or 0),
-            "username": parts.username,
-            "password": parts.password,
-        }
+        self._group = group_name(url)
+        options = {name: value for name, value in url_options(url).items() if name not in ("host", "port")}
+        options["ssl"] = options.pop("connection_class", None) is SSLConnection
+        # A Sentinel that hangs must leave time to ask the others and the primary.
+        each = timeout / (len(hosts) + 1)
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            hosts, sentinel_kwargs={"socket_timeout": timeout}, **options
+            hosts,
+            sentinel_kwargs=client_options(each) | {"socket_timeout": each},
+            **options | client_options(timeout),
         )
 
     def commands(self) -> Redis:
@@ -80,42 +71,15 @@ class SentinelConnector:
     async def plain(self) -> Redis:
         return self.commands()
 
-
-class ClusterConnector:
-    """A Redis Cluster. All state keys share a hash tag, so one shard holds them; messages pass through any node."""
-
-    def __init__(self, url: str, *, timeout: float = 2.0) -> None:
-        self._url = url
-        self._timeout = timeout
-        self._nodes: list[tuple[str, int]] = []
-
-    def commands(self) -> RedisCluster:
-        options = client_options(self._timeout)
-        return RedisCluster.from_url(self._url, max_connections=COMMAND_CONNECTIONS, **options)
-
-    async def plain(self) -> Redis:
-        parts = urlsplit(self._url)
-        options = client_options(self._timeout)
-        options |= {"username": parts.username, "password": parts.password, "ssl": parts.scheme == "rediss"}
-        cluster = self.commands()
-        try:
-            await cluster.initialize()
-            self._nodes = [(str(node.host), int(node.port)) for node in cluster.get_primaries()]
-        finally:
-            await cluster.aclose()
-        host, port = random.choice(self._nodes)
-        return Redis(host=host, port=port, **options)
+    async def aclose(self) -> None:
+        for sentinel in self._sentinel.sentinels:
+            await sentinel.aclose()
 
 
-def client_options(timeout: float) -> dict[str, Any]:
-    """Options of every client: nothing waits longer than ``timeout`` seconds, nothing is sent twice silently."""
-    return {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-        "decode_responses": False,
-    }
+def group_name(url: str) -> str:
+    """What Sentinel calls the group: the URL's host with its capitals, which urllib takes away."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return unquote(host.partition(":")[0])
 
 
 def connector_from_settings(settings: Settings) -> Connector:
@@ -127,5 +91,5 @@ def connector_from_settings(settings: Settings) -> Connector:
     if settings.sentinels:
         return SentinelConnector(url, settings.sentinels, timeout=timeout)
     if settings.websocket_redis_cluster:
-        return ClusterConnector(url, timeout=timeout)
+        return ClusterConnector(url, settings.state_key_prefix, timeout=timeout)
     return SingleConnector(url, timeout=timeout)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections import deque
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from realtime.errors import BusOverloaded, StateUnavailable
 
+from .closing import close_quietly, described
 from .connect import Connector
 
+log = logging.getLogger(__name__)
+
 BATCH = 128
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
 
 
 @dataclass(slots=True)
@@ -24,7 +32,8 @@ class _Outgoing:
 
 
 class Publisher:
-    """A message is sent at most once: what fails is reported to whoever asked for it, never repeated."""
+    """A message is sent at most once: what fails is reported to whoever asked for it, never repeated, and what nobody
+    waits for any more is not sent. While Redis is known to be away everything is refused at once."""
 
     def __init__(
         self,
@@ -41,70 +50,122 @@ class Publisher:
         self._queue: deque[_Outgoing] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
-        self._client: Redis | None = None
+        self._stale = False
+        self._away = False
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Returns when Redis has the message. Raises ``BusOverloaded`` at once, ``StateUnavailable`` in bounded
         time."""
+        if self._away:
+            raise StateUnavailable()
         if len(self._queue) >= self._max_messages or self._bytes + len(message) > self._max_bytes:
             raise BusOverloaded("too much waits to be published to Redis: slow down, then send again")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Outgoing(channel, message, done))
+        item = _Outgoing(channel, message, asyncio.get_running_loop().create_future())
+        self._queue.append(item)
         self._bytes += len(message)
         self._wake.set()
         try:
             async with asyncio.timeout(2 * self._timeout):
-                await asyncio.shield(done)
+                await item.done  # if this is given up, so is the message, unless it is on its way
         except TimeoutError:
-            raise StateUnavailable("Redis did not take a message in time") from None
+            raise StateUnavailable(
+                "The shared state did not answer in time: try again in a moment."
+            ) from None
+
+    def reconnect(self) -> None:
+        """Connects anew before the next message: the server may have become another one's replica."""
+        self._stale = True
+        self._wake.set()
 
     async def run(self) -> None:
         """Publishes until cancelled."""
+        pause = FIRST_PAUSE
         while True:
+            self._stale = False
+            client: Redis | None = None
+            try:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        client = await self._connector.plain()
+                        await client.ping()
+                except Exception as error:
+                    if not self._away:
+                        log.warning("no messages to other instances, Redis is away: %s", described(error))
+                    self._refuse_all()
+                else:
+                    if self._away:
+                        log.info("messages to other instances go out again")
+                    self._away, pause = False, FIRST_PAUSE
+                    await self._publish(client)
+            finally:
+                await close_quietly(client, self._timeout)
+            if self._away:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def close(self) -> None:
+        """For good: what waits and what comes is refused."""
+        self._refuse_all()
+
+    async def _publish(self, client: Redis) -> None:
+        """Returns when the connection has failed or shall be replaced."""
+        while not self._stale:
+            while self._queue and not self._stale:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+                except Exception as error:
+                    # It died while nothing was said. Nothing was sent: what waits goes out over the next one.
+                    log.debug("connecting again to publish: %s", described(error))
+                    return
+                if not await self._send(connection, self._next_batch()):
+                    return
+                await client.connection_pool.release(connection)
             await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                self._bytes -= sum(len(item.message) for item in batch)
-                await self._send(batch)
 
-    async def close(self) -> None:
-        while self._queue:
-            _settle(self._queue.popleft(), StateUnavailable("the instance is shutting down"))
-        await self._drop_client()
+    def _next_batch(self) -> list[_Outgoing]:
+        batch: list[_Outgoing] = []
+        while self._queue and len(batch) < BATCH:
+            item = self._queue.popleft()
+            self._bytes -= len(item.message)
+            if not item.done.done():
+                batch.append(item)
+        return batch
 
-    async def _send(self, batch: list[_Outgoing]) -> None:
-        error: Exception | None = None
+    async def _send(self, connection: AbstractConnection, batch: list[_Outgoing]) -> bool:
+        """False if the connection cannot be used any more."""
+        sent = [False] * len(batch)
         try:
             async with asyncio.timeout(self._timeout):
-                if self._client is None:
-                    self._client = await self._connector.plain()
-                pipeline = self._client.pipeline(transaction=False)
-                for item in batch:
-                    pipeline.publish(item.channel, item.message)
-                await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as failure:
-            error = StateUnavailable(f"Redis did not take a message: {failure or type(failure).__name__}")
-            await self._drop_client()
+                commands = [("PUBLISH", item.channel, item.message) for item in batch]
+                await connection.send_packed_command(connection.pack_commands(commands))
+                for number in range(len(batch)):
+                    try:
+                        await connection.read_response()
+                        sent[number] = True
+                    except ResponseError as refusal:
+                        log.warning("Redis refused a message for %s: %s", batch[number].channel, refusal)
+            return True
+        except Exception as error:
+            log.warning("Redis did not take %d messages: %s", sent.count(False), described(error))
+            return False
         finally:
-            for item in batch:
-                _settle(item, error)
+            for item, success in zip(batch, sent, strict=True):
+                _settle(item, success)
 
-    async def _drop_client(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await client.aclose()
-            except (RedisError, OSError, TimeoutError):
-                pass
+    def _refuse_all(self) -> None:
+        self._away = True
+        while self._queue:
+            _settle(self._queue.popleft(), False)
+        self._bytes = 0
 
 
-def _settle(item: _Outgoing, error: Exception | None) -> None:
+def _settle(item: _Outgoing, success: bool) -> None:
     if item.done.done():
         return
-    if error is None:
+    if success:
         item.done.set_result(None)
     else:
-        item.done.set_exception(error)
-        item.done.exception()  # whoever asked may have stopped waiting
+        item.done.set_exception(StateUnavailable())
+        item.done.exception()  # whoever asked may stop waiting at this very moment

@@ -7,17 +7,21 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio import Redis
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
 from realtime.errors import MessageTooLarge, StateUnavailable
 
+from .closing import close_quietly, described
 from .connect import Connector
 from .publisher import Publisher
 from .subscriber import Subscriber
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+COMMAND_CONNECTIONS = 16
+"""Connections of one instance for commands; more verbs than that wait their turn, within their time-out."""
 
 
 class RedisLink:
@@ -26,16 +30,13 @@ class RedisLink:
     def __init__(self, connector: Connector, *, timeout: float = 2.0) -> None:
         self.timeout = timeout
         self._connector = connector
-        self._client: Redis | RedisCluster | None = None
+        self._client: Redis | None = None
+        self._turns = asyncio.Semaphore(COMMAND_CONNECTIONS)
+        self._closed = False
+        self._failing = False
         self.publisher = Publisher(connector, timeout=timeout)
         self.subscriber = Subscriber(connector, timeout=timeout)
         self._tasks: list[asyncio.Task[None]] = []
-
-    @property
-    def client(self) -> Redis | RedisCluster:
-        if self._client is None:
-            self._client = self._connector.commands()
-        return self._client
 
     async def start(
         self, *, supervise: Callable[[str, Callable[[], Awaitable[None]]], asyncio.Task[None]]
@@ -49,33 +50,66 @@ class RedisLink:
             async with asyncio.timeout(2 * self.timeout):
                 await self.subscriber.connected.wait()
         except TimeoutError:
+            why = self.subscriber.failure or "it does not answer"
             raise StateUnavailable(
-                "Redis does not answer: is WEBSOCKET_REDIS_URL right, and is it running?"
+                f"Redis cannot be used ({why}): is WEBSOCKET_REDIS_URL right, and is it running?"
             ) from None
 
     async def close(self) -> None:
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.publisher.close()
-        if self._client is not None:
-            try:
-                async with asyncio.timeout(self.timeout):
-                    await self._client.aclose()
-            except (RedisError, OSError, TimeoutError) as error:
-                log.debug("closing the connections to Redis: %s", error)
+        self.publisher.close()
+        await close_quietly(self._client, self.timeout)
+        await close_quietly(self._connector, self.timeout)
 
     async def run(self, command: Callable[[Any], Awaitable[T]]) -> T:
-        """Runs one command. Raises ``StateUnavailable`` when Redis fails it or does not answer in time."""
+        """Runs one command. Raises ``StateUnavailable`` when Redis fails it or does not answer in time; the outcome is
+        unknown then. (And redis-py's ``NoScriptError``: the caller sends the script.)
+
+        What went wrong, with addresses, goes into the log; the error's text may be shown to clients.
+        """
+        if self._closed:
+            raise StateUnavailable("This instance is shutting down: connect again.")
         try:
             async with asyncio.timeout(self.timeout):
-                return await command(self.client)
+                async with self._turns:
+                    if self._client is None:
+                        self._client = self._connector.commands()
+                    client = self._client
+                    reply = await command(client)
         except NoScriptError:
             raise
-        except TimeoutError:
-            raise StateUnavailable("Redis did not answer in time: try again") from None
-        except (RedisError, OSError) as error:
-            raise StateUnavailable(f"Redis could not be used: {error}") from error
+        except TimeoutError as error:
+            self._tell(error)
+            raise StateUnavailable(
+                "The shared state did not answer in time: try again in a moment."
+            ) from None
+        except (ReadOnlyError, MovedError) as error:
+            # What the connections lead to is no longer what it was, and no error would ever end them.
+            self._tell(error)
+            await self._look_again(client)
+            raise StateUnavailable() from error
+        except Exception as error:  # a server that answers garbage makes redis-py raise anything
+            self._tell(error)
+            raise StateUnavailable() from error
+        if self._failing:
+            self._failing = False
+            log.info("Redis can be used again")
+        return reply
+
+    def _tell(self, error: Exception) -> None:
+        level = logging.DEBUG if self._failing else logging.WARNING
+        self._failing = True
+        log.log(level, "Redis cannot be used: %s", described(error))
+
+    async def _look_again(self, client: Redis) -> None:
+        if self._client is client:
+            self._client = None
+            self.publisher.reconnect()
+            self.subscriber.reconnect()
+            await close_quietly(client, self.timeout)
 
 
 class RedisBus:

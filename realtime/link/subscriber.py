@@ -6,121 +6,119 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
 
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
 
+from .closing import close_quietly, described
 from .connect import Connector
 
 log = logging.getLogger(__name__)
 
 Receive = Callable[[bytes], None]
+FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
+SILENT_PERIODS = 2
 
 
 class Subscriber:
     """Channels and who receives their messages. After every (re)connect all ``on_ready`` callbacks run: what was
-    published in between is lost, and they are where the loss is made good."""
+    published in between is lost, and they are where the loss is made good.
+
+    redis-py's ``PubSub`` is not used: it reconnects by itself in the middle of an error, from whichever task asks, and
+    nobody learns of it.
+    """
 
     def __init__(self, connector: Connector, *, timeout: float) -> None:
         self._connector = connector
         self._timeout = timeout
-        self._receivers: dict[str, list[Receive]] = {}
+        self._receivers: dict[bytes, list[Receive]] = {}
         self._ready: list[Callable[[], None]] = []
-        self._heard = 0.0
+        self._stale = False
         self.connected = asyncio.Event()
         self.reconnects = 0
+        self.failure = ""
+        """Why it is not connected, as far as that is known."""
 
     def listen(self, channel: str, receive: Receive, on_ready: Callable[[], None] | None = None) -> None:
         """Before ``run`` only: the set of channels is fixed while it runs."""
-        self._receivers.setdefault(channel, []).append(receive)
+        self._receivers.setdefault(channel.encode(), []).append(receive)
         if on_ready is not None:
             self._ready.append(on_ready)
 
+    def reconnect(self) -> None:
+        """Connects anew soon: the server may have become another one's replica."""
+        self._stale = True
+
     async def run(self) -> None:
         """Listens until cancelled."""
-        failures = 0
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
         while True:
+            began = loop.time()
             try:
-                await self._listen_once()
-            except (RedisError, OSError, TimeoutError) as error:
-                failures = 0 if self.connected.is_set() else failures + 1
-                log.warning(
-                    "the Redis subscription was lost (%s): connecting again", error or type(error).__name__
-                )
-            self.connected.clear()
+                await self._listen()
+            except Exception as error:
+                level = logging.WARNING if self.connected.is_set() or not self.failure else logging.DEBUG
+                self.failure = described(error)
+                log.log(level, "the Redis subscription was lost, connecting again: %s", self.failure)
+            finally:
+                self.connected.clear()
             self.reconnects += 1
-            await asyncio.sleep(min(LONGEST_PAUSE, 0.05 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))
+            # A server that takes the subscription and drops it at once must not be asked in a busy loop either.
+            pause = FIRST_PAUSE if loop.time() - began > 2 * self._timeout else min(LONGEST_PAUSE, 2 * pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _listen_once(self) -> None:
+    async def _listen(self) -> None:
+        self._stale = False
         async with asyncio.timeout(self._timeout):
             client = await self._connector.plain()
-        pubsub = client.pubsub()
-        watchdog: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                await pubsub.subscribe(*self._receivers)
-            confirmed = 0
-            watchdog = asyncio.create_task(self._watch(pubsub), name="redis-subscription-watchdog")
-            self._heard = asyncio.get_running_loop().time()
-            async for message in pubsub.listen():
-                self._heard = asyncio.get_running_loop().time()
-                kind = message["type"]
-                if kind == "message":
-                    self._deliver(_text(message["channel"]), message["data"])
-                elif kind == "subscribe":
-                    confirmed += 1
-                    if confirmed == len(self._receivers):
-                        self._on_subscribed()
-        except asyncio.CancelledError:
-            # The watchdog cancels nothing: it closes the connection, and the reader fails with a typed error.
-            raise
+                connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+                await connection.send_command("SUBSCRIBE", *self._receivers)
+            await self._read(connection)
         finally:
-            if watchdog is not None:
-                watchdog.cancel()
-            await _close_quietly(pubsub, self._timeout)
-            await _close_quietly(client, self._timeout)
+            await close_quietly(client, self._timeout)
 
-    async def _watch(self, pubsub: PubSub) -> None:
-        """Pings when it is quiet, and closes a connection that stays quiet after that."""
-        loop = asyncio.get_running_loop()
+    async def _read(self, connection: AbstractConnection) -> None:
+        """Asks for a sign of life when it is quiet, and gives up a connection that gives none.
+
+        Counted in reads rather than by the clock, so that a stall of this process is not taken for Redis' silence.
+        """
         period = self._timeout / 2
-        while True:
-            await asyncio.sleep(period)
-            silence = loop.time() - self._heard
-            if silence > self._timeout + period:
-                log.warning("the Redis subscription has been silent for %.1f s: closing it", silence)
-                connection: Any = pubsub.connection  # its annotation says None
-                if connection is not None:
-                    await connection.disconnect(nowait=True)
-                return
-            try:
+        silent = 0
+        while not self._stale:
+            reply = await connection.read_response(timeout=period)
+            if reply is None:
+                silent += 1
+                if silent > SILENT_PERIODS:
+                    raise exceptions.ConnectionError(f"nothing was heard for {silent * period:g} s")
                 async with asyncio.timeout(period):
-                    await pubsub.ping()
-            except (RedisError, OSError, TimeoutError):
-                continue  # the reader fails by itself, or the silence above ends it
+                    await connection.send_command("PING")
+                continue
+            silent = 0
+            match reply:
+                case [b"message", channel, message]:
+                    self._deliver(channel, message)
+                case [b"subscribe", *_] if not self.connected.is_set():
+                    self._subscribed()  # to all channels: it was one command
+        raise exceptions.ConnectionError("another server is the primary now")
 
-    def _on_subscribed(self) -> None:
+    def _subscribed(self) -> None:
         self.connected.set()
+        if self.failure:
+            log.info("the Redis subscription stands again")
+            self.failure = ""
         for ready in self._ready:
-            ready()
+            try:
+                ready()
+            except Exception:
+                log.exception("what was missed on the Redis subscription could not be asked for")
 
-    def _deliver(self, channel: str, message: bytes) -> None:
+    def _deliver(self, channel: bytes, message: bytes) -> None:
         for receive in self._receivers.get(channel, ()):
             try:
                 receive(message)
             except Exception:
-                log.exception("a message on the channel %s could not be handled", channel)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-async def _close_quietly(closable: object, timeout: float) -> None:
-    try:
-        async with asyncio.timeout(timeout):
-            await closable.aclose()  # type: ignore[attr-defined]
-    except (RedisError, OSError, TimeoutError):
-        pass
+                log.exception("a message on the channel %s could not be handled", channel.decode())

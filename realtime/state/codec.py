@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from realtime.directory import User
+from realtime.errors import InvalidPayload
 
 from .types import Change, Session
 
@@ -29,13 +30,22 @@ def session_fields(session: Session) -> list[str]:
         "iat": session.issued_at_ms,
     }
     return [
-        session.sid,
-        session.user.id,
-        json.dumps(data, ensure_ascii=False, separators=(",", ":")),
-        session.jti or "",
+        checked(session.sid),
+        checked(session.user.id),
+        json.dumps(
+            data, separators=(",", ":")
+        ),  # ASCII: any text, even a lone surrogate, comes back as it was
+        checked(session.jti) if session.jti else "",
         "" if session.issued_at_ms is None else str(session.issued_at_ms),
-        "\n".join(sorted(session.rooms)),
+        "\n".join(sorted(map(checked, session.rooms))),
     ]
+
+
+def checked(name: str) -> str:
+    """A name that can be one line of a record; raises ``InvalidPayload`` for one that cannot."""
+    if not name or "\n" in name:
+        raise InvalidPayload("a name in the shared state must not be empty or have line breaks in it")
+    return name
 
 
 def parse_session(sid: str, record: str) -> Session:
@@ -55,6 +65,8 @@ def parse_session(sid: str, record: str) -> Session:
 def parse_change(message: bytes) -> Change:
     """A message of the channel ``changes``; raises ``ValueError`` if it is none."""
     epoch, version, *lines = message.decode().split("\n")
+    if not (version.isascii() and version.isdigit()):
+        raise ValueError(f"a change without a version: {version[:40]!r}")
     fields: dict[str, list[str]] = {}
     rooms_changed = False
     for line in lines:

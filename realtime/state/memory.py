@@ -40,6 +40,8 @@ class _Delta:
     """What one verb changes; presence is the net difference from the moment a user was first touched."""
 
     was_online: dict[str, bool] = field(default_factory=dict)
+    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Users and rooms: +1 for the first session in, -1 for the last out."""
     started: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     reaped: list[str] = field(default_factory=list)
@@ -189,21 +191,25 @@ class MemoryState:
         now, delta = self._now(), _Delta()
         used = list(dict.fromkeys([*self._usage.get(sid, ()), *models]))
         if cap and len(used) > cap and len(used) > len(self._usage.get(sid, ())):
-            used = [m for m in used if m in models or self._models.get(m, {}).get(sid, 0) > now]
-            if len(used) > cap:
+            kept = [m for m in used if m in models or self._models.get(m, {}).get(sid, 0) > now]
+            if len(kept) > cap:
                 return Outcome.LIMIT
-        self._usage[sid] = used
+            for model in set(used) - set(kept):
+                self._models.get(model, {}).pop(sid, None)
+            used = kept
+        if used:
+            self._usage[sid] = used
         for model in models:
             if model not in self._models:
                 self._models[model] = {}
                 delta.started.append(model)
-            self._models[model][sid] = now + ttl_ms
+            self._models[model][sid] = max(now + ttl_ms, self._models[model].get(sid, 0))
         self._announce(delta)
         return Outcome.OK
 
     async def models_in_use(self) -> list[str]:
         now = self._now()
-        return [model for model, sids in self._models.items() if max(sids.values()) > now]
+        return [model for model, sids in self._models.items() if _end(sids) > now]
 
     async def usage(self) -> Mapping[str, Mapping[str, int]]:
         now = self._now()
@@ -212,11 +218,11 @@ class MemoryState:
 
     async def sweep(self) -> int | None:
         now, delta = self._now(), _Delta()
-        for model in [model for model, sids in self._models.items() if max(sids.values()) <= now]:
+        for model in [model for model, sids in self._models.items() if _end(sids) <= now]:
             del self._models[model]
             delta.ended.append(model)
         self._announce(delta)
-        return min((max(sids.values()) - now for sids in self._models.values()), default=None)
+        return min((_end(sids) - now for sids in self._models.values()), default=None)
 
     # Revocation and locks
 
@@ -271,7 +277,9 @@ class MemoryState:
         self._instances[session.lease][session.sid] = None
         self._users.setdefault(session.user.id, {})[session.sid] = None
         for room in session.rooms:
-            self._rooms.setdefault(room, Counter())[session.user.id] += 1
+            members = self._rooms.setdefault(room, Counter())
+            members[session.user.id] += 1
+            delta.moves[session.user.id, room] += members[session.user.id] == 1
 
     def _forget(self, session: Session, delta: _Delta) -> None:
         self._note(session.user.id, delta)
@@ -285,13 +293,15 @@ class MemoryState:
             members[session.user.id] -= 1
             if not members[session.user.id]:
                 del members[session.user.id]
+                delta.moves[session.user.id, room] -= 1
             if not members:
                 del self._rooms[room]
 
     def _forget_usage(self, sid: str, delta: _Delta) -> None:
+        now = self._now()
         for model in self._usage.pop(sid, ()):
             sids = self._models.get(model, {})
-            if sids.pop(sid, None) is not None and not sids:
+            if sids.pop(sid, None) is not None and not any(end > now for end in sids.values()):
                 del self._models[model]
                 delta.ended.append(model)
 
@@ -301,6 +311,8 @@ class MemoryState:
     def _announce(self, delta: _Delta) -> int:
         joins = tuple(u for u, was in delta.was_online.items() if not was and u in self._users)
         leaves = tuple(u for u, was in delta.was_online.items() if was and u not in self._users)
+        stayed = {u for u, was in delta.was_online.items() if was and u in self._users}
+        moved = any(by and user_id in stayed for (user_id, _room), by in delta.moves.items())
         change = Change(
             epoch=self._epoch,
             version=self._version + 1,
@@ -311,7 +323,7 @@ class MemoryState:
             reaped=tuple(delta.reaped),
             revoked_tokens=tuple(delta.revoked_tokens),
             revoked_users=tuple(delta.revoked_users),
-            rooms_changed=delta.rooms_changed,
+            rooms_changed=delta.rooms_changed or moved,
         )
         if change == Change(self._epoch, self._version + 1):
             return self._version
@@ -319,3 +331,8 @@ class MemoryState:
         for listener in self._listeners:
             listener(change)
         return self._version
+
+
+def _end(sids: Mapping[str, int]) -> int:
+    """When the last of a model's uses is over."""
+    return max(sids.values(), default=0)

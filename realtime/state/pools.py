@@ -39,7 +39,7 @@ class UserPool:
         return {user_id: list(sids) for user_id, sids in (await self._state.users()).items()}
 
     async def keys(self) -> list[str]:
-        return list(await self._state.users())
+        return list((await self._state.snapshot()).users)
 
 
 class UsagePool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from realtime.errors import LeaseLost, SchemaMismatch, StateUnavailable
 from realtime.link import RedisLink
@@ -63,14 +63,16 @@ class RedisState:
         self._scripts = load_scripts()
 
     async def start(self) -> None:
-        info: dict[str, Any] = await self._link.run(lambda r: _info(r, "server"))
-        memory: dict[str, Any] = await self._link.run(lambda r: _info(r, "memory"))
-        found = str(info.get("redis_version", "0"))
+        info = await self._link.run(_info)
+        if not info:
+            log.warning("Redis refuses INFO: its version and maxmemory-policy could not be checked")
+            return
+        found = str(info["redis_version"])
         if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_REDIS:
             raise StateUnavailable(
                 f"Redis {found} is too old: {'.'.join(map(str, OLDEST_REDIS))} or newer is needed"
             )
-        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        policy = str(info.get("maxmemory_policy", "noeviction"))
         if policy.startswith("allkeys-"):
             log.warning(
                 "Redis may evict sessions: maxmemory-policy is %s, set it to noeviction or volatile-*", policy
@@ -81,7 +83,15 @@ class RedisState:
 
     def listen(self, on_change: ChangeListener, on_ready: ReadyListener) -> None:
         def receive(message: bytes) -> None:
-            on_change(codec.parse_change(message))
+            try:
+                change = codec.parse_change(message)
+            except ValueError as error:
+                log.warning(
+                    "what came on the channel of changes is none, taking a snapshot instead: %s", error
+                )
+                on_ready()
+            else:
+                on_change(change)
 
         self._link.subscriber.listen(f"{self.root}:changes", receive, on_ready)
 
@@ -160,7 +170,7 @@ class RedisState:
     # Usage
 
     async def touch(self, sid: str, models: list[str], *, ttl_ms: int, cap: int = 0) -> Outcome:
-        return Outcome(await self._call("touch", sid, ttl_ms, cap, *models))
+        return Outcome(await self._call("touch", sid, ttl_ms, cap, *map(codec.checked, models)))
 
     async def models_in_use(self) -> list[str]:
         return [str(model) for model in await self._call("models")]
@@ -180,10 +190,10 @@ class RedisState:
     # Revocation and locks
 
     async def revoke_token(self, jti: str, until_ms: int) -> None:
-        await self._call("revoke", "t", jti, until_ms)
+        await self._call("revoke", "t", codec.checked(jti), until_ms)
 
     async def revoke_user(self, user_id: str) -> None:
-        await self._call("revoke", "u", user_id)
+        await self._call("revoke", "u", codec.checked(user_id))
 
     async def revoked(self, tokens: list[Token]) -> list[bool]:
         if not tokens:
@@ -222,10 +232,17 @@ class RedisState:
         return await self._link.run(command)
 
 
-async def _info(client: Any, section: str) -> dict[str, Any]:
-    info = await client.info(section)
-    first = next(iter(info.values()), None)
-    return first if isinstance(first, dict) and "redis_version" not in info else info
+async def _info(client: Any) -> dict[str, Any]:
+    """What the server, or the first node of a cluster, says of itself; nothing if it does not let us ask."""
+    answers: dict[str, Any] = {}
+    for section in ("server", "memory"):
+        try:
+            info = await client.info(section)
+        except ResponseError:
+            return {}
+        first = next(iter(info.values()), None)
+        answers |= first if isinstance(first, dict) and "redis_version" not in info else info
+    return answers
 
 
 def _text(value: bytes | str) -> str:

@@ -29,7 +29,8 @@ class Outcome(StrEnum):
 class Session:
     """One signed-in socket: whose it is, which rooms it is in, which token let it in.
 
-    ``lease`` and ``registered_at_ms`` are the state's to fill: they are empty in what is registered.
+    Sid, user id, rooms and ``jti`` are not empty and without control characters (``realtime.ids``). ``lease`` is the
+    state's to fill: it is empty in what is registered.
     """
 
     sid: str
@@ -96,6 +97,7 @@ class Change:
     revoked_tokens: tuple[str, ...] = ()
     revoked_users: tuple[str, ...] = ()
     rooms_changed: bool = False
+    """Users who stayed online, or sessions that stayed, are in other rooms than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +129,18 @@ class State(Protocol):
     """
 
     async def start(self) -> None:
-        """Check that the state can be used; raises ``SchemaMismatch`` or ``StateUnavailable``."""
+        """Check that the state can be used; raises ``StateUnavailable``."""
 
     async def close(self) -> None: ...
 
     def listen(self, on_change: ChangeListener, on_ready: ReadyListener) -> None:
         """Hear changes in order. ``on_ready`` is called whenever some may have been missed: take a snapshot then."""
 
-    async def acquire(self, lease_id: str, ttl_ms: int) -> Lease: ...
+    async def acquire(self, lease_id: str, ttl_ms: int) -> Lease:
+        """Take a lease under an id never used before. Raises ``SchemaMismatch`` if a fleet of another schema lives."""
 
-    async def renew(self, lease_id: str, ttl_ms: int) -> Renewal: ...
+    async def renew(self, lease_id: str, ttl_ms: int) -> Renewal:
+        """Prolong a lease, even one past its expiry: it ends when it is reaped, not before."""
 
     async def release(self, lease_id: str) -> None:
         """Make a lease's sessions reapable at once."""
@@ -145,7 +149,7 @@ class State(Protocol):
         """Leases that were not reaped, with the time at which each expires."""
 
     async def reap(self, limit: int = 500) -> Reaped:
-        """Remove at most ``limit`` sessions of expired or released leases."""
+        """Remove at most ``limit`` sessions of expired or released leases; fewer if they are in very many rooms."""
 
     async def register(self, lease_id: str, sessions: list[Session], *, cap: int = 0) -> Registered:
         """Add sessions, or change them: user, rooms and token become what is given, in one step.
@@ -161,10 +165,11 @@ class State(Protocol):
 
     async def sessions(self) -> dict[str, Session]: ...
 
-    async def sessions_of(self, user_id: str) -> list[Session]: ...
+    async def sessions_of(self, user_id: str) -> list[Session]:
+        """In the order in which they were last registered."""
 
     async def users(self) -> dict[str, tuple[str, ...]]:
-        """Online users, each with the sids of its sessions, oldest first."""
+        """Online users, each with the sids of its sessions in the order in which they were last registered."""
 
     async def room_users(self, rooms: list[str]) -> dict[str, frozenset[str]]:
         """Users with a session in each of these rooms, on all instances."""
@@ -175,7 +180,7 @@ class State(Protocol):
         """Replace epoch ``seen`` by a new one, once, however many ask; returns the epoch in force."""
 
     async def touch(self, sid: str, models: list[str], *, ttl_ms: int, cap: int = 0) -> Outcome:
-        """Say that a session uses models from now on for ``ttl_ms``. ``cap`` bounds a session's models."""
+        """Say that a session uses models from now on for ``ttl_ms`` at least. ``cap`` bounds a session's models."""
 
     async def models_in_use(self) -> list[str]: ...
 

@@ -44,10 +44,17 @@ class WirePayload(engine_payload.Payload):  # type: ignore[misc]  # no stubs exi
 
 def encode(kind: int, data: object = None, namespace: str = "/", number: int | None = None) -> Wire:
     """A Socket.IO packet as Engine.IO packets. Raises TypeError or ValueError for what JSON cannot carry."""
-    socketio_packet = packet.Packet(kind, data, namespace, number)  # type: ignore[arg-type]  # stubs
-    encoded = socketio_packet.encode()
+    try:
+        encoded = _encoded(kind, data, namespace, number, binary=False)
+    except TypeError:
+        # Almost nothing carries bytes: JSON says so when something does, and nothing need be searched before.
+        encoded = _encoded(kind, data, namespace, number, binary=None)
     parts = encoded if isinstance(encoded, list) else [encoded]
     return [SharedPacket(engine_packet.MESSAGE, part) for part in parts]
+
+
+def _encoded(kind: int, data: object, namespace: str, number: int | None, *, binary: bool | None) -> Any:
+    return packet.Packet(kind, data, namespace, number, None, binary).encode()  # type: ignore[arg-type]  # stubs
 
 
 def arguments(data: object) -> list[Any]:

@@ -6,6 +6,7 @@
 --
 -- Records are lines joined by "\n": the layer refuses ids that contain control characters, and JSON has no raw ones.
 --
+--   <root>:schema          STRING the layout of all this; it changes only when no instance holds a lease
 --   <root>:meta            HASH  epoch, version
 --   <root>:leases          ZSET  lease -> expiry, ms
 --   <root>:reaping         ZSET  lease -> since, ms: no longer held, sessions still to be removed
@@ -49,14 +50,14 @@ local function split(record)
   return parts
 end
 
+-- The record without one of its lines. Not by way of split(): a user may have thousands of sessions.
 local function without(record, gone)
-  local kept = {}
-  for _, part in ipairs(split(record)) do
-    if part ~= gone then
-      kept[#kept + 1] = part
-    end
+  local lines = '\n' .. record .. '\n'
+  local first, last = string.find(lines, '\n' .. gone .. '\n', 1, true)
+  if not first then
+    return record
   end
-  return table.concat(kept, '\n'), #kept
+  return string.sub(string.sub(lines, 1, first) .. string.sub(lines, last + 1), 2, -2)
 end
 
 local function version()
@@ -77,26 +78,46 @@ local function announce(lines)
   return next_version
 end
 
--- Users whose presence a script may change, as they were before it: only the net difference is announced.
-local touched, was_online = {}, {}
+-- Users whose presence or rooms a script may change, as they were before it: only the net difference is announced.
+local touched, was_online, moves = {}, {}, {}
 
 local function touch_user(user)
   if was_online[user] == nil then
     was_online[user] = redis.call('HEXISTS', USERS, user) == 1
+    moves[user] = {}
     touched[#touched + 1] = user
   end
 end
 
-local function presence_lines(lines)
+local function presence_lines(lines, rooms_changed)
   for _, user in ipairs(touched) do
     local online = redis.call('HEXISTS', USERS, user) == 1
     if online and not was_online[user] then
       lines[#lines + 1] = '+' .. user
     elseif was_online[user] and not online then
       lines[#lines + 1] = '-' .. user
+    elseif online then
+      for _, by in pairs(moves[user]) do
+        rooms_changed = rooms_changed or by ~= 0
+      end
     end
   end
+  if rooms_changed then
+    lines[#lines + 1] = '#'
+  end
   return lines
+end
+
+-- Counts a session of a (touched) user in or out of a room. The first in and the last out move the user.
+local function count_in_room(room, user, by)
+  local key = root .. ':room:' .. room
+  local count = redis.call('HINCRBY', key, user, by)
+  if count <= 0 then
+    redis.call('HDEL', key, user)
+  end
+  if count == math.max(by, 0) then
+    moves[user][room] = (moves[user][room] or 0) + by
+  end
 end
 
 local function session_record(sid)
@@ -104,7 +125,11 @@ local function session_record(sid)
   if #parts == 0 then
     return nil
   end
-  return { user = parts[1], lease = parts[2], data = parts[3], rooms = { unpack(parts, 4) } }
+  local rooms = {}
+  for i = 4, #parts do
+    rooms[#rooms + 1] = parts[i]
+  end
+  return { user = parts[1], lease = parts[2], data = parts[3], rooms = rooms }
 end
 
 -- Takes a session out of every index but that of usage.
@@ -112,26 +137,25 @@ local function forget(sid, record)
   touch_user(record.user)
   redis.call('HDEL', SESSIONS, sid)
   redis.call('ZREM', root .. ':instance:' .. record.lease, sid)
-  local sids, count = without(redis.call('HGET', USERS, record.user) or '', sid)
-  if count == 0 then
+  local sids = without(redis.call('HGET', USERS, record.user) or '', sid)
+  if sids == '' then
     redis.call('HDEL', USERS, record.user)
   else
     redis.call('HSET', USERS, record.user, sids)
   end
   for _, room in ipairs(record.rooms) do
-    if redis.call('HINCRBY', root .. ':room:' .. room, record.user, -1) <= 0 then
-      redis.call('HDEL', root .. ':room:' .. room, record.user)
-    end
+    count_in_room(room, record.user, -1)
   end
 end
 
--- Takes away what a session uses. A model that nobody else uses ends with it.
-local function forget_usage(sid, lines)
+-- Takes away what a session uses. A model that nobody else uses any more ends with it.
+local function forget_usage(sid, now, lines)
   for _, model in ipairs(split(redis.call('HGET', USAGE, sid) or '')) do
     local key = root .. ':model:' .. model
     if redis.call('ZREM', key, sid) == 1 then
       local latest = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
-      if #latest == 0 then
+      if #latest == 0 or tonumber(latest[2]) <= now then
+        redis.call('DEL', key)
         redis.call('ZREM', MODELS, model)
         lines[#lines + 1] = '/' .. model
       else

@@ -1,6 +1,6 @@
 -- Removes a bounded number of sessions whose lease expired or was released. The expiry is checked here, not by the
 -- caller, and a lease loses its right in the same step in which its first session goes.
--- ARGV[2] most sessions to remove
+-- ARGV[2] most sessions to remove; fewer if they are in very many rooms, so that nobody waits long for Redis
 -- Returns {number removed, 1 if more is to be done}.
 local now = now_ms()
 local lines = {}
@@ -9,18 +9,22 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now)))
   redis.call('ZADD', REAPING, digits(now), lease)
   lines[#lines + 1] = '~' .. lease
 end
-local left = tonumber(ARGV[2])
+local most, rooms_left, removed = tonumber(ARGV[2]), 20000, 0
 for _, lease in ipairs(redis.call('ZRANGE', REAPING, 0, -1)) do
   local key = root .. ':instance:' .. lease
-  if left > 0 then
-    for _, sid in ipairs(redis.call('ZRANGE', key, 0, left - 1)) do
+  if removed < most then
+    for _, sid in ipairs(redis.call('ZRANGE', key, 0, most - removed - 1)) do
+      if rooms_left <= 0 then
+        break
+      end
       local record = session_record(sid)
       if record and record.lease == lease then
+        rooms_left = rooms_left - #record.rooms
         forget(sid, record)
-        forget_usage(sid, lines)
+        forget_usage(sid, now, lines)
       end
       redis.call('ZREM', key, sid)
-      left = left - 1
+      removed = removed + 1
     end
   end
   if redis.call('ZCARD', key) == 0 then
@@ -29,4 +33,4 @@ for _, lease in ipairs(redis.call('ZRANGE', REAPING, 0, -1)) do
 end
 redis.call('ZREMRANGEBYSCORE', TOKENS, '-inf', digits(now))
 announce(presence_lines(lines))
-return { tonumber(ARGV[2]) - left, redis.call('EXISTS', REAPING) }
+return { removed, redis.call('EXISTS', REAPING) }

@@ -22,7 +22,7 @@ local function add(sid, user, data, rooms)
   local sids = redis.call('HGET', USERS, user)
   redis.call('HSET', USERS, user, sids and sids .. '\n' .. sid or sid)
   for _, room in ipairs(split(rooms)) do
-    redis.call('HINCRBY', root .. ':room:' .. room, user, 1)
+    count_in_room(room, user, 1)
   end
 end
 
@@ -38,7 +38,7 @@ for i = 4, #ARGV, 6 do
     if old then
       forget(sid, old)
       if not same_user then
-        forget_usage(sid, lines)
+        forget_usage(sid, now, lines)
       end
       rooms_changed = rooms_changed or table.concat(old.rooms, '\n') ~= rooms
     end
@@ -46,8 +46,8 @@ for i = 4, #ARGV, 6 do
     outcomes[#outcomes + 1] = 'ok'
   end
 end
-if rooms_changed then
-  lines[#lines + 1] = '#'
+local reply = { 'ok', epoch(), digits(announce(presence_lines(lines, rooms_changed))), digits(now) }
+for _, outcome in ipairs(outcomes) do
+  reply[#reply + 1] = outcome
 end
-local at = announce(presence_lines(lines))
-return { 'ok', epoch(), digits(at), digits(now), unpack(outcomes) }
+return reply

@@ -1,4 +1,4 @@
--- Says that a session uses models until a time from now.
+-- Says that a session uses models until a time from now; a use that lasts longer already is not cut short.
 -- ARGV[2] sid  ARGV[3] time to live, ms  ARGV[4] most models of one session (0: no bound)  ARGV[5...] models
 -- Returns "ok"; "unknown" if there is no such session, "limit" if it would use too many: then nothing was changed.
 local sid, cap = ARGV[2], tonumber(ARGV[4])
@@ -21,7 +21,7 @@ for i = 5, #ARGV do
 end
 if cap > 0 and #used > cap and fresh > 0 then
   -- A session's list keeps models that ended long ago until room is needed.
-  local named, kept = {}, {}
+  local named, kept, ended = {}, {}, {}
   for i = 5, #ARGV do
     named[ARGV[i]] = true
   end
@@ -29,11 +29,16 @@ if cap > 0 and #used > cap and fresh > 0 then
     local score = redis.call('ZSCORE', root .. ':model:' .. model, sid)
     if named[model] or (score and tonumber(score) > now) then
       kept[#kept + 1] = model
+    else
+      ended[#ended + 1] = model
     end
   end
   used = kept
   if #used > cap then
     return 'limit'
+  end
+  for _, model in ipairs(ended) do
+    redis.call('ZREM', root .. ':model:' .. model, sid)
   end
 end
 if fresh > 0 then
@@ -43,14 +48,11 @@ end
 local lines = {}
 for i = 5, #ARGV do
   local model = ARGV[i]
-  redis.call('ZADD', root .. ':model:' .. model, till, sid)
-  local until_now = redis.call('ZSCORE', MODELS, model)
-  if not until_now then
+  redis.call('ZADD', root .. ':model:' .. model, 'GT', till, sid)
+  if not redis.call('ZSCORE', MODELS, model) then
     lines[#lines + 1] = '*' .. model
   end
-  if not until_now or tonumber(until_now) < tonumber(till) then
-    redis.call('ZADD', MODELS, till, model)
-  end
+  redis.call('ZADD', MODELS, 'GT', till, model)
 end
 announce(lines)
 return 'ok'

@@ -30,7 +30,7 @@ INTRODUCTION = """\
 real Socket.IO clients connect to both instances. Each row is one thing that was done and what came of it.
 """
 HINT = """\
-[bold]Next:[/] [cyan]python -m realtime --demo[/] serves one instance; README.md connects a client to it.
+[bold]Next:[/] [cyan]pip install -e . && python -m realtime --demo[/] serves one instance; README.md has clients for it.
       [cyan]nox -s test[/] runs every test, [cyan]nox -s bench[/] measures.
 """
 
@@ -71,7 +71,7 @@ async def tour(console: Console, *, redis_binary: Path | None, without_node: boo
 def conclude(console: Console, rows: list[Row], taken: float) -> int:
     """Print what to remember; returns the exit status."""
     counts = {state: sum(row.state == state for row in rows) for state in ("ok", "off", "not run")}
-    console.print()
+    console.print("\n", end="")
     for line in failures_of(rows):
         console.print(line, soft_wrap=True)
     if not_run := [row.check.title for row in rows if row.state == "not run"]:

@@ -11,8 +11,6 @@ from sim.processes.tour.lab import Lab, together
 from sim.processes.tour.node import NodeClient
 from sim.processes.tour.report import Check, NotRun, Seen
 
-FORGED = token_for("ann") + "x"
-
 
 async def servers(lab: Lab) -> Seen:
     down = [server.name for server in lab.servers if not server.ready()]
@@ -50,17 +48,15 @@ def connects(
 async def stranger(lab: Lab) -> Seen:
     """What everyone else hears meanwhile must pass it by; its own ack comes after that would have come."""
     ann, bob = lab.called("ann"), lab.called("bob")
-    outsider = lab.client("stranger", lab.one, "websocket", token=FORGED)
-    await outsider.open()
-    before = len(ann.heard)
-    await lab.tell("tell", event="notice", data={"to": "everyone"})
-    await bob.call("channel-events", typing("general", message_id="overheard"))
-    await ann.wait("notice", after=before)
-    await ann.wait("channel-events", lambda data: data.get("message_id") == "overheard", after=before)
-    ack = await outsider.call("usage", {"model": "llama"})
+    async with lab.guest("stranger", lab.one, token=token_for("ann") + "forged") as outsider:
+        before = len(ann.heard)
+        await lab.tell("tell", event="notice", data={"to": "everyone"})
+        await bob.call("channel-events", typing("general", message_id="overheard"))
+        await ann.wait("notice", after=before)
+        await ann.wait("channel-events", lambda data: data.get("message_id") == "overheard", after=before)
+        ack = await outsider.call("usage", {"model": "llama"})
+        heard = [each.event for each in outsider.heard if each.event != CONNECTED]
     code = error_code(ack)
-    heard = [each.event for each in outsider.heard if each.event != CONNECTED]
-    await outsider.close()
     if heard or code != "not-authenticated":
         raise Off("silence, and not-authenticated for what it sends", f"{short(heard)}; {short(ack)}")
     return Seen("heard nothing; was answered not-authenticated")
@@ -73,33 +69,24 @@ async def same_list(lab: Lab) -> Seen:
 
 
 async def newcomer(lab: Lab) -> Seen:
-    dan = lab.client("dan", lab.two, "websocket")
-    names = [client.name for client in lab.usual] + ["dan"]
-    await dan.open()
-    start = dan.heard[0].at
-    try:
-        last = await lab.all_online(names, [*lab.usual, dan])
-    finally:
-        await dan.close()
-    arrived = max(0.0, last - start)
+    names = [client.name for client in lab.usual]
+    async with lab.guest("dan", lab.two) as dan:
+        start = dan.heard[0].at
+        arrived = max(0.0, await lab.all_online([*names, "dan"], [*lab.usual, dan]) - start)
     start = time.perf_counter()
-    last = await lab.all_online(names[:-1], lab.usual)
-    return Seen(f"dan: seen coming, and going after {(last - start) * 1000:.0f} ms", arrived)
+    left = await lab.all_online(names, lab.usual) - start
+    return Seen(f"dan: seen coming, and going after {left * 1000:.0f} ms", arrived)
 
 
 async def two_tabs(lab: Lab) -> Seen:
-    tab = lab.client("ann", lab.two, "websocket")
-    await tab.open()
     marks = {client: len(client.heard) for client in lab.usual}
-    await pooled(lab, "ann", 2)
-    await tab.close()
+    async with lab.guest("ann", lab.two):
+        await pooled(lab, "ann", 2)
     await pooled(lab, "ann", 1)
     # A client that comes and goes moves the list, so that what the closed tab did to it has been told, too.
-    probe = lab.client("probe", lab.two, "websocket")
-    await probe.open()
     names = [client.name for client in lab.usual]
-    await lab.all_online([*names, "probe"], lab.usual)
-    await probe.close()
+    async with lab.guest("probe", lab.two):
+        await lab.all_online([*names, "probe"], lab.usual)
     await lab.all_online(names, lab.usual)
     for client, mark in marks.items():
         lists = [set(data["user_ids"]) for data in client.of("user-list", after=mark)]
@@ -155,11 +142,11 @@ async def private_room(lab: Lab) -> Seen:
 
 async def pooled(lab: Lab, user: str, sessions: int) -> None:
     """Wait until the shared state has that many sessions of the user."""
-    await lab.until(
-        f"{sessions} sessions of {user} in the pool",
-        lambda: lab.ask("pools"),
-        lambda pools: len(pools["users"].get(user, ())) == sessions,
-    )
+
+    async def count() -> int:
+        return len((await lab.ask("pools"))["users"].get(user, ()))
+
+    await lab.until(f"{user}'s sessions in the pool: {sessions}", count, lambda counted: counted == sessions)
 
 
 def typing(channel_id: str, *, message_id: str) -> dict[str, Any]:
@@ -167,9 +154,9 @@ def typing(channel_id: str, *, message_id: str) -> dict[str, Any]:
 
 
 def error_code(ack: Any) -> str:
-    """The code of an ack `{"error": {"code", "message"}}`; "" for any other."""
+    """The code of an ack `{"error": {"code", "message"}}`; "no error" for any other."""
     error = ack.get("error") if isinstance(ack, dict) else None
-    return str(error.get("code", "")) if isinstance(error, dict) else ""
+    return str(error.get("code")) if isinstance(error, dict) else "no error"
 
 
 CHECKS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -89,6 +89,18 @@ class Lab:
         self.clients.append(made)
         return made
 
+    @contextlib.asynccontextmanager
+    async def guest(
+        self, user_id: str, at: Instance, mode: str = "websocket", *, token: str | None = None
+    ) -> AsyncIterator[Client]:
+        """A client that is connected for a while, and gone for the checks that follow, however this one ends."""
+        made = self.client(user_id, at, mode, token=token)
+        try:
+            await made.open()
+            yield made
+        finally:
+            await made.close()
+
     def called(self, name: str) -> Client:
         """The usual client of that name."""
         for client in self.usual:
@@ -110,14 +122,21 @@ class Lab:
 
     async def ask(self, path: str, **query: str) -> Any:
         """`GET /lab/…` of the application: the result."""
-        async with self._http.get(f"/lab/{path}", params=query) as answer:
-            return (await answer.json())["result"]
+        answer = await self._request("GET", path, params=query)
+        return answer["result"]
 
     async def tell(self, path: str, **request: Any) -> dict[str, Any]:
         """`POST /lab/…`: `{"result"}` or `{"error", "message"}`."""
-        async with self._http.post(f"/lab/{path}", json=request) as answer:
-            told: dict[str, Any] = await answer.json()
-            return told
+        return await self._request("POST", path, json=request)
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            async with self._http.request(method, f"/lab/{path}", **options) as answer:
+                told: dict[str, Any] = await answer.json()
+                return told
+        except (TimeoutError, aiohttp.ClientError) as error:
+            expected = f"the application to answer {method} /lab/{path} within {WAIT_SECONDS:g} s"
+            raise Off(expected, f"{type(error).__name__} {error}".strip()) from None
 
     async def until(
         self,

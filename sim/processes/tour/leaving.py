@@ -12,7 +12,8 @@ from sim.processes.tour.lab import Lab, together
 from sim.processes.tour.node import NodeClient
 from sim.processes.tour.report import Check, Seen
 
-TOKEN_SECONDS = 1.5
+TOKEN_SECONDS = 2.5
+"""Enough for a client in Node.js to start and to connect."""
 DRAIN_SECONDS = 4.0
 """Much less than a lease: who is drained must not be left to expire."""
 GHOST_SECONDS = 10.0
@@ -20,18 +21,20 @@ BACK_SECONDS = 5.0
 
 
 async def leaves(lab: Lab) -> Seen:
-    eve = lab.client("eve", lab.one, "polling")
-    await eve.open()
     names = [client.name for client in lab.usual]
-    await lab.all_online([*names, "eve"], lab.usual)
-    await eve.call("usage", {"model": "mistral"})
-    await together(client.wait("usage", lambda data: "mistral" in data["models"]) for client in lab.usual)
-    marks = [(client, len(client.heard)) for client in lab.usual]
-    start = time.perf_counter()
-    await eve.close()
+    async with lab.guest("eve", lab.one, "polling") as eve:
+        await lab.all_online([*names, "eve"], lab.usual)
+        await eve.call("usage", {"model": "mistral"})
+        await together(
+            client.wait("usage", lambda data: "mistral" in data["models"], what="that mistral is in use")
+            for client in lab.usual
+        )
+        marks = [(client, len(client.heard)) for client in lab.usual]
+        start = time.perf_counter()
     last = await lab.all_online(names, lab.usual)
     ends = await together(
-        client.wait("usage", lambda data: data == {"models": []}, after=mark) for client, mark in marks
+        client.wait("usage", lambda data: data == {"models": []}, after=mark, what="that no model is in use")
+        for client, mark in marks
     )
     late = max(each.at for each in ends) - start
     if late > 2.0:
@@ -127,17 +130,19 @@ async def killed(lab: Lab) -> Seen:
 
 
 async def pools(lab: Lab) -> Seen:
-    wanted = {client.name: [client.sid] for client in lab.usual}
-    await lab.until(
-        f"one session each, those the clients have: {short(wanted)}",
-        lambda: lab.ask("pools"),
-        lambda pools: (
-            pools["users"] == wanted
-            and sorted(pools["sessions"]) == sorted(client.sid for client in lab.usual)
-            and pools["usage"] == {}
-        ),
-    )
-    return Seen(f"{len(wanted)} users with one session each, no model in use")
+    names = {client.sid: client.name for client in lab.usual}
+
+    async def wrong() -> list[str]:
+        """What the pools have too much or too little."""
+        pools = await lab.ask("pools")
+        held = [sid for sids in pools["users"].values() for sid in sids]
+        told = [f"{names.get(sid, 'an unknown session')} {held.count(sid)} times" for sid in {*names, *held}]
+        told = [each for each in told if not each.endswith(" 1 times") or each.startswith("an unknown")]
+        told += ["sessions of no user"] if sorted(pools["sessions"]) != sorted(held) else []
+        return told + [f"{model} in use" for model in pools["usage"]]
+
+    await lab.until("one session of each client and no model in use", wrong, lambda found: not found)
+    return Seen(f"{len(names)} users with one session each, no model in use")
 
 
 async def logs(lab: Lab) -> Seen:

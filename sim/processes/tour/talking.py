@@ -59,7 +59,9 @@ async def usage_starts(lab: Lab) -> Seen:
     start = time.perf_counter()
     await bob.call("usage", {"model": "llama"})
     in_use = {"models": ["llama"]}
-    heard = await together(client.wait("usage", lambda data: data == in_use) for client in lab.usual)
+    heard = await together(
+        client.wait("usage", lambda data: data == in_use, what="that llama is in use") for client in lab.usual
+    )
     return Seen("everyone was told: llama", max(each.at for each in heard) - start)
 
 
@@ -70,7 +72,8 @@ async def usage_ends(lab: Lab) -> Seen:
     start = time.perf_counter()
     await bob.call("usage", {"model": "llama"})
     heard = await together(
-        client.wait("usage", lambda data: data == {"models": []}, after=mark) for client, mark in marks
+        client.wait("usage", lambda data: data == {"models": []}, after=mark, what="that no model is in use")
+        for client, mark in marks
     )
     first, last = (pick(each.at for each in heard) - start for pick in (min, max))
     if first < USAGE_SECONDS or last > USAGE_SECONDS + USAGE_SLACK:
@@ -86,12 +89,10 @@ async def usage_ends(lab: Lab) -> Seen:
 
 async def emitter(lab: Lab) -> Seen:
     ann = lab.called("ann")
-    tab = lab.client("ann", lab.two, "websocket")
-    await tab.open()
-    try:
+    info = {"user_id": "ann", "session_id": ann.sid, "chat_id": "chat", "message_id": "answer"}
+    pieces = ["Once ", "and ", "in order"]
+    async with lab.guest("ann", lab.two) as tab:
         await pooled(lab, "ann", 2)
-        info = {"user_id": "ann", "session_id": ann.sid, "chat_id": "chat", "message_id": "answer"}
-        pieces = ["Once ", "and ", "in order"]
         start = time.perf_counter()
         for piece in pieces:
             await lab.tell("emit", request_info=info, event={"type": "message", "data": {"content": piece}})
@@ -100,15 +101,10 @@ async def emitter(lab: Lab) -> Seen:
             client.wait("chat-events", lambda data: data["data"]["type"] == "end") for client in (ann, tab)
         )
         for client in (ann, tab):
-            got = [
-                data["data"]["data"]["content"]
-                for data in client.of("chat-events")
-                if data["data"]["type"] == "message"
-            ]
+            events = [data["data"] for data in client.of("chat-events")]
+            got = [event["data"]["content"] for event in events if event["type"] == "message"]
             if got != pieces:
-                raise Off(f"each piece once, in order, in both tabs of ann: {short(pieces)}", short(got))
-    finally:
-        await tab.close()
+                raise Off(f"each piece once, in order, in both tabs of ann: {pieces}", str(got))
     if others := [client.name for client in lab.usual if client is not ann and client.of("chat-events")]:
         raise Off("only ann to hear it", f"{short(others)} heard it")
     taken = (max(end.at for end in ends) - start) / 4
@@ -143,10 +139,8 @@ async def call_of_a_stranger(lab: Lab) -> Seen:
 
 
 async def call_of_the_gone(lab: Lab) -> Seen:
-    gone = lab.client("gus", lab.two, "websocket")
-    await gone.open()
-    await pooled(lab, "gus", 1)
-    await gone.close()
+    async with lab.guest("gus", lab.two) as gone:
+        await pooled(lab, "gus", 1)
     await pooled(lab, "gus", 0)
     start = time.perf_counter()
     told = await lab.tell("call", request_info=info_of(gone), event=question("still there?"))

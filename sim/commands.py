@@ -1,0 +1,57 @@
+"""Redis commands inside messages: which keys they touch, and whether two of them conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+READS = frozenset(
+    "EXISTS GET HEXISTS HGET HGETALL HKEYS HLEN HMGET HVALS LRANGE MGET SCARD SISMEMBER SMEMBERS TTL TYPE ZCARD "
+    "ZCOUNT ZRANGE ZRANGEBYSCORE ZSCORE".split()
+)
+KEYLESS = frozenset("AUTH CLIENT CLUSTER COMMAND CONFIG HELLO INFO PING SCRIPT SELECT SUBSCRIBE TIME UNSUBSCRIBE".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``key`` is what it touches, empty for none; a script's is its first key."""
+
+    name: str
+    key: str
+    writes: bool
+
+
+def commands(data: bytes) -> Iterator[Command]:
+    """The commands of one message. What is no complete command of the protocol's array form is passed over."""
+    at = 0
+    while at < len(data) and data[at : at + 1] == b"*":
+        try:
+            count, at = _number(data, at)
+            words = []
+            for _ in range(count):
+                size, at = _number(data, at)
+                words.append(data[at : at + size])
+                at += size + 2
+        except ValueError:
+            return
+        if words:
+            yield _command([word.decode(errors="replace") for word in words])
+
+
+def conflict(one: Command, other: Command) -> bool:
+    """Whether their order can matter: the same key, and at least one writes."""
+    return bool(one.key) and one.key == other.key and (one.writes or other.writes)
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    end = data.index(b"\r\n", at)
+    return int(data[at + 1 : end]), end + 2
+
+
+def _command(words: list[str]) -> Command:
+    name = words[0].upper()
+    if name in KEYLESS or len(words) < 2:
+        return Command(name, "", False)
+    if name in ("EVAL", "EVALSHA", "FCALL"):
+        return Command(name, words[3] if len(words) > 3 else "", True)
+    return Command(name, words[1], name not in READS)

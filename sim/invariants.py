@@ -1,0 +1,107 @@
+"""What must hold, judged from what clients see; a look into the pools is extra evidence where a target offers it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.client_node import ClientNode
+    from sim.lab import Lab
+
+
+class Violation(AssertionError):
+    """An invariant does not hold: which, on what evidence, at which virtual time."""
+
+    def __init__(self, invariant: str, evidence: str, at: float) -> None:
+        super().__init__(f"{invariant}: {evidence} (at {at:.4f} s)")
+        self.invariant = invariant
+        self.evidence = evidence
+        self.at = at
+
+
+class Checks:
+    """The invariants of one run, and how often each was evaluated."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.evaluated: Counter[str] = Counter()
+
+    def hold(self, invariant: str, true: object, evidence: str | Callable[[], str]) -> None:
+        """Raises ``Violation`` unless ``true``."""
+        self.evaluated[invariant] += 1
+        if not true:
+            text = evidence if isinstance(evidence, str) else evidence()
+            raise Violation(invariant, text, self._lab.world.now)
+
+    async def becomes(
+        self, invariant: str, true: Callable[[], object], evidence: Callable[[], str], *, within: float
+    ) -> None:
+        """Waits for it; raises ``Violation`` after ``within`` virtual seconds."""
+        deadline = self._lab.world.now + within
+        while not true() and self._lab.world.now < deadline:
+            await self._lab.sleep(0.01)
+        self.hold(invariant, true(), lambda: f"{evidence()}, {within:g} s after healing")
+
+    async def everyone_sees(self, watchers: Iterable[ClientNode], users: set[str], *, within: float = 10.0) -> None:
+        """Presence converges: each of these clients holds exactly this list, and keeps it for a while."""
+        watching = list(watchers)
+
+        def right() -> bool:
+            return all(self.online(watcher) == users for watcher in watching)
+
+        def evidence() -> str:
+            wrong = [w for w in watching if self.online(w) != users]
+            return "; ".join(f"{w.name} holds {sorted(self.online(w) or ())}, online are {sorted(users)}" for w in wrong)
+
+        await self.becomes("presence-converges", right, evidence, within=within)
+
+    def online(self, client: ClientNode) -> set[str] | None:
+        """The list a client holds: its last ``user-list``; None before the first."""
+        seen = self._lab.history.last(client.name, "user-list")
+        return None if not isinstance(seen, dict) else set(seen.get("user_ids", ()))
+
+    def models(self, client: ClientNode) -> set[str]:
+        """The models in use as the client last heard."""
+        seen = self._lab.history.last(client.name, "usage")
+        return set(seen.get("models", ())) if isinstance(seen, dict) else set()
+
+    async def asked_list(self, client: ClientNode, *, within: float = 3.0) -> set[str]:
+        """The list as the server answers it to this client now: what a page would show after a click."""
+        before = len(list(self._lab.history.of(client.name, "event", "user-list")))
+        await self._lab.emit(client, "user-list", {})
+        await self.becomes(
+            "asked-list-arrives",
+            lambda: len(list(self._lab.history.of(client.name, "event", "user-list"))) > before,
+            lambda: f"{client.name} asked for the list in vain",
+            within=within,
+        )
+        return self.online(client) or set()
+
+    def heard(self, client: ClientNode, event: str, true: Callable[[Any], object] = lambda _data: True) -> int:
+        """How many events of a name the client saw."""
+        return sum(bool(true(entry.data)) for entry in self._lab.history.of(client.name, "event", event))
+
+    async def reaches_once(
+        self, sender: ClientNode, receivers: Iterable[ClientNode], mark: str, *, within: float = 5.0
+    ) -> None:
+        """A channel message sent now reaches each of these clients, exactly once."""
+        waiting = list(receivers)
+        payload = {"channel_id": "general", "data": {"type": "typing", "mark": mark}}
+
+        def count(client: ClientNode) -> int:
+            return self.heard(client, "channel-events", lambda d: isinstance(d, dict) and d["data"].get("mark") == mark)
+
+        ack = await self._lab.call(sender, "channel-events", payload)
+        self.hold(
+            "member-may-speak", not (isinstance(ack, dict) and "error" in ack), lambda: f"{sender.name} was told {ack}"
+        )
+        await self.becomes(
+            "message-reaches-members",
+            lambda: all(count(client) >= 1 for client in waiting),
+            lambda: f"{[c.name for c in waiting if not count(c)]} did not get {mark}",
+            within=within,
+        )
+        for client in waiting:
+            self.hold("exactly-once", count(client) == 1, lambda c=client: f"{c.name} got {mark} {count(c)} times")

@@ -1,0 +1,84 @@
+"""A schedule as data: holds and faults at message boundaries, short enough to read and to write into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self, TypeVar
+
+from sim.schedule import BASE_LATENCY, Hold, Message, unit
+
+T = TypeVar("T")
+
+CRASH, PAUSE, RESET = "crash", "pause", "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens when a message arrives: its target crashes, stalls, or the link it came on is reset."""
+
+    kind: str
+    message: str
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lasting = f" for {self.seconds:g} s" if self.seconds else ""
+        return f"{self.kind}{lasting} at {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``jitter_seed``: every message gets a delay of its own from that seed; None: the base latency."""
+
+    holds: tuple[Hold, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    jitter_seed: int | None = None
+    jitter_seconds: float = 0.004
+
+    def __len__(self) -> int:
+        return len(self.holds) + len(self.faults)
+
+    def __str__(self) -> str:
+        parts = [f"hold {hold.message} for {hold.seconds * 1000:.1f} ms" for hold in self.holds]
+        return "; ".join([*parts, *map(str, self.faults)]) or "undisturbed"
+
+    def without(self, index: int) -> Self:
+        """The plan less one hold or fault, counted through both."""
+        if index < len(self.holds):
+            return replace(self, holds=_less(self.holds, index))
+        return replace(self, faults=_less(self.faults, index - len(self.holds)))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(
+            holds=tuple(Hold(**hold) for hold in data["holds"]),
+            faults=tuple(Fault(**fault) for fault in data["faults"]),
+            jitter_seed=data["jitter_seed"],
+            jitter_seconds=data["jitter_seconds"],
+        )
+
+
+class PlannedSchedule:
+    """The schedule that a plan describes; ``bitten`` names the holds that took effect."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._holds = {hold.message: hold.seconds for hold in plan.holds}
+        self.bitten: set[str] = set()
+
+    def delay(self, message: Message) -> float:
+        seconds = BASE_LATENCY
+        if self._plan.jitter_seed is not None:
+            seconds += self._plan.jitter_seconds * unit(self._plan.jitter_seed, message.name)
+        held = self._holds.get(message.name)
+        if held is not None:
+            self.bitten.add(message.name)
+            seconds += held
+        return seconds
+
+
+def _less(items: Sequence[T], index: int) -> tuple[T, ...]:
+    return (*items[:index], *items[index + 1 :])

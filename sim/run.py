@@ -1,0 +1,114 @@
+"""One run: a scenario on a target under a plan, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sim.errors import SimulatorError
+from sim.invariants import Violation
+from sim.lab import Lab
+from sim.network import Network
+from sim.plan import CRASH, PAUSE, RESET, Fault, Plan, PlannedSchedule
+from sim.scenario import Scenario
+from sim.schedule import Message
+from sim.targets import Factory
+
+
+class Outcome(enum.StrEnum):
+    HELD = "held"
+    VIOLATED = "violated"
+    INCONCLUSIVE = "inconclusive"
+    """It ended without reaching what would make it mean something."""
+    FAILED = "failed"
+    """The simulator could not run it to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``bitten``: holds and faults that took effect."""
+
+    outcome: Outcome
+    plan: Plan
+    seed: int
+    invariant: str = ""
+    message: str = ""
+    missing: tuple[str, ...] = ()
+    fingerprint: str = ""
+    messages: int = 0
+    steps: int = 0
+    virtual_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    bitten: frozenset[str] = frozenset()
+    evaluated: Counter[str] = field(default_factory=Counter)
+
+
+class FaultsAtMessages:
+    """Carries a plan's faults out when their message arrives."""
+
+    def __init__(self, lab: Lab, faults: tuple[Fault, ...]) -> None:
+        self._lab = lab
+        self._due = {fault.message: fault for fault in faults}
+        self.bitten: set[str] = set()
+
+    def sent(self, message: Message, arrives_at: float) -> None:
+        return None
+
+    def arrived(self, message: Message, now: float) -> None:
+        fault = self._due.pop(message.name, None)
+        if fault is None:
+            return
+        self.bitten.add(message.name)
+        lab, host = self._lab, message.target
+        lab.fault(str(fault))
+        if fault.kind == CRASH and host in lab.instances:
+            lab.instances[host].crash()
+        elif fault.kind == PAUSE:
+            lab.world.nodes[host].pause(fault.seconds)
+        elif fault.kind == RESET:
+            _reset(lab.network, message)
+
+
+def _reset(network: Network, message: Message) -> None:
+    network.world.later(0.0, lambda: network.reset(message.source, message.target))
+
+
+def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: Lab | None = None) -> Result:
+    """Runs it in a fresh world (or in the given one, whose history and trace the caller wants to read)."""
+    schedule = PlannedSchedule(plan)
+    if lab is None:
+        lab = make_lab(scenario, factory, schedule)
+    faults = FaultsAtMessages(lab, plan.faults)
+    lab.network.observers.append(faults)
+    began = time.perf_counter()
+    outcome, invariant, message = Outcome.HELD, "", ""
+    try:
+        lab.run(scenario.run, seed=seed, limit=scenario.limit)
+    except Violation as violation:
+        outcome, invariant, message = Outcome.VIOLATED, violation.invariant, str(violation)
+    except SimulatorError as error:
+        outcome, message = Outcome.FAILED, str(error)
+    missing = tuple(mark for mark in scenario.reaches if not lab.reached.get(mark))
+    if outcome is Outcome.HELD and missing:
+        outcome = Outcome.INCONCLUSIVE
+    return Result(
+        outcome,
+        plan,
+        seed,
+        invariant,
+        message,
+        missing,
+        lab.trace.fingerprint,
+        lab.trace.messages,
+        lab.world.steps,
+        lab.world.now,
+        time.perf_counter() - began,
+        frozenset(schedule.bitten | faults.bitten),
+        lab.checks.evaluated,
+    )
+
+
+def make_lab(scenario: Scenario, factory: Factory, schedule: PlannedSchedule) -> Lab:
+    return Lab(factory, schedule, settings=dict(scenario.settings))

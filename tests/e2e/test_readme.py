@@ -1,0 +1,256 @@
+"""What README.md says is so: its commands and snippets are run, its tables and its map are compared with the code.
+
+Three commands are too heavy to run in here: `nox -s lab`, `nox -s test` and `pip install -e .`. Of them only the words,
+the sessions' names and their modules are checked; the tour itself is run by test_tour.py, and .ci/run runs nox.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from realtime.auth import create_token
+from realtime.errors import Close
+from realtime.secret import DEMO_SECRET_KEY
+from realtime.server import RealtimeServer
+from realtime.settings import Settings, environment_name
+from sim.processes.process import LOOPBACK, Server, clean_environment
+from sim.processes.redis import RedisServer
+from sim.processes.tour.__main__ import CHECKS
+from tests.e2e.clients import Kind
+from tests.e2e.conftest import Visit
+from tests.e2e.readme import ROOT, TEXT, blocks, code, table
+from tests.support.node import node_binary
+
+BLOCKS = blocks()
+SOURCES = "".join(path.read_text() for path in (ROOT / "realtime").rglob("*.py"))
+RUN_HERE = {
+    "install",
+    "lab",
+    "test",
+    "rows",
+    "serve",
+    "token",
+    "client",
+    "browser",
+    "fleet",
+    "chat",
+    "chat-serve",
+    "develop",
+}
+COMPARED = {"map"}
+SETTINGS = ("WEBUI_", "WEBSOCKET_", "REALTIME_", "REDIS_", "DATABASE_", "CORS_", "ENABLE_WEBSOCKET")
+
+
+class Command(Server):
+    """A command of the README that serves until it is ended; `text` says which port with `{port}`."""
+
+    def __init__(self, text: str, *, name: str = "readme") -> None:
+        super().__init__(name, None)
+        self._text = text
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        *before, last = self._text.replace("{port}", str(port)).strip().splitlines()
+        # exec: so that the process which is ended is the one that serves.
+        script = "\n".join([f"cd {self.folder}", *before, f"exec {last}"])
+        return ["bash", "-ec", script], environment(PYTHONPATH=f"{ROOT}{os.pathsep}{self.folder}")
+
+    def _ready_on(self, port: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/socket.io-is-elsewhere", timeout=2):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """As on a newcomer's machine, with this Python as `python`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return clean_environment(without=SETTINGS, extra={"PATH": path, "PYTHONUNBUFFERED": "1"} | extra)
+
+
+def run(command: Sequence[str], *, folder: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def post(url: str) -> object:
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
+        return json.load(answer)
+
+
+def sessions_of_noxfile() -> set[str]:
+    body = ast.parse((ROOT / "noxfile.py").read_text()).body
+    return {node.name for node in body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+
+
+def test_every_block_is_run_or_compared_by_a_test_here() -> None:
+    assert BLOCKS.keys() == RUN_HERE | COMPARED
+
+
+def test_the_two_commands_of_the_first_screen_are_sessions_that_exist() -> None:
+    assert BLOCKS["lab"].strip() == (
+        "python3 -m venv .venv && . .venv/bin/activate && pip install nox && nox -s lab"
+    )
+    assert BLOCKS["test"].strip() == "nox -s test"
+    assert BLOCKS["install"].strip() == "pip install -e ."
+    assert {"lab", "test"} <= sessions_of_noxfile()
+    for module in ("sim.processes.tour", "tests.bench"):
+        assert f'"python", "-m", "{module}"' in (ROOT / "noxfile.py").read_text()
+    assert TEXT.index(BLOCKS["test"]) < 1500, "both commands stand on the first screen"
+
+
+def test_the_sessions_for_developers_exist() -> None:
+    for line in BLOCKS["develop"].strip().splitlines():
+        nox, option, session, *_ = line.split()
+        assert (nox, option) == ("nox", "-s")
+        assert session in sessions_of_noxfile()
+
+
+def test_the_rows_shown_are_rows_of_the_lab() -> None:
+    titles = [check.title for check in CHECKS]
+    for row in BLOCKS["rows"].strip().splitlines():
+        assert any(row.removeprefix("✓").strip().startswith(title) for title in titles), row
+
+
+@pytest.mark.e2e
+@pytest.mark.node
+def test_the_demo_serves_the_two_clients_shown(node_modules: Path, tmp_path: Path) -> None:
+    with Command(BLOCKS["serve"].strip() + " --port {port}") as demo:
+        token = run(["bash", "-ec", BLOCKS["token"]], folder=tmp_path).strip()
+        (tmp_path / "client.py").write_text(BLOCKS["client"].replace("http://127.0.0.1:8080", demo.url))
+        said = run([sys.executable, "client.py", token], folder=tmp_path)
+        assert "online: ['ann']" in said
+        assert "ann is typing" in said
+        (tmp_path / "node_modules").symlink_to(node_modules)
+        (tmp_path / "client.mjs").write_text(BLOCKS["browser"].replace("http://127.0.0.1:8080", demo.url))
+        said = run([str(node_binary()), "client.mjs", token], folder=tmp_path)
+        assert "online: [" in said
+        assert said.strip().endswith("forbidden")
+        for path in ("health", "ready"):
+            with urllib.request.urlopen(f"{demo.url}/{path}", timeout=5) as answer:
+                assert answer.status == 200
+
+
+@pytest.mark.e2e
+async def test_the_two_instances_shown_share_their_users(redis_server: RedisServer, visit: Visit) -> None:
+    lines = BLOCKS["fleet"].replace("redis://127.0.0.1:6379/0", redis_server.url).strip().splitlines()
+    assert len(lines) == 2
+    texts = [
+        line.removesuffix(" &").replace("808" + str(number), "{port}") for number, line in enumerate(lines, 1)
+    ]
+    async with Command(texts[0]) as one, Command(texts[1]) as two:
+        clients = []
+        for user, instance in (("ann", one), ("bob", two)):
+            token = create_token(user, DEMO_SECRET_KEY, expires_in=60)
+            clients.append(visit(Kind("python", "websocket")))
+            await clients[-1].connect(instance.url, {"token": token})
+        for client in clients:
+            await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann", "bob"]})
+
+
+@pytest.mark.e2e
+async def test_the_application_shown_mounts_the_layer_and_emits(visit: Visit, tmp_path: Path) -> None:
+    text = BLOCKS["chat-serve"].replace("8080", "{port}")
+    secret = "given by the test, so that it can sign tokens"
+    export, serve = text.strip().splitlines()
+    assert export.startswith("export WEBUI_SECRET_KEY=$(python -c ")
+    made = run(["bash", "-ec", f"{export}\nprintf %s $WEBUI_SECRET_KEY"], folder=tmp_path)
+    assert len(made) >= 32
+    chat = Command(f"export WEBUI_SECRET_KEY='{secret}'\n{serve}")
+    (chat.folder / "chat.py").write_text(BLOCKS["chat"])
+    async with chat:
+        client = visit(Kind("python", "websocket"))
+        token = create_token("ann", secret, expires_in=60)
+        await client.connect(chat.url, {"token": token})
+        await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann"]})
+        joined = await client.call("user-join", {"auth": {"token": token}})
+        assert joined == {"id": "ann", "name": "Ann Ahlberg"}
+        assert post(f"{chat.url}/answer/ann") == ["ann"]
+        await client.wait_for("chat-events", lambda data: data["data"]["data"]["content"] == "ann")
+        pieces = [data["data"]["data"]["content"] for data in client.of("chat-events")]
+        assert pieces == ["Hello ", "ann"]
+        assert {(data["chat_id"], data["message_id"]) for data in client.of("chat-events")} == {("c1", "m1")}
+
+
+def test_the_table_of_settings_is_complete_and_names_the_defaults() -> None:
+    told = {code(setting)[0]: default for setting, default, _ in table("settings")}
+    fields = {environment_name(name): field for name, field in Settings.model_fields.items()}
+    assert told.keys() == fields.keys()
+    for name, default in told.items():
+        if name in ("WEBUI_SECRET_KEY", "REALTIME_INSTANCE_NAME"):
+            continue
+        value = fields[name].default
+        text = f"{value:.10g}" if isinstance(value, float) else str(value)
+        assert "".join(code(default)) == (text.lower() if isinstance(value, bool) else text), name
+
+
+def test_settings_without_effect_are_marked_and_no_others() -> None:
+    without = {
+        environment_name(name)
+        for name in Settings.model_fields
+        if len(re.findall(rf"\b{name}\b", SOURCES)) < 2  # the one is its definition
+    }
+    marked = {code(setting)[0] for setting, _, meaning in table("settings") if "no effect yet" in meaning}
+    assert marked == without
+
+
+def test_the_table_of_closing_codes_is_the_codes_and_marks_those_never_sent() -> None:
+    wanted = [
+        [
+            str(close.value.code),
+            close.value.reason,
+            ("yes" if close.value.reconnect else "no")
+            + ("" if f"Close.{close.name}" in SOURCES else " (not sent yet)"),
+        ]
+        for close in Close
+    ]
+    assert table("closes") == sorted(wanted)
+
+
+def test_the_functions_shown_exist_with_those_parameters() -> None:
+    for cell, _ in table("functions"):
+        for call in code(cell):
+            name, parameters = call.removesuffix(")").split("(")
+            signature = inspect.signature(getattr(RealtimeServer, name))
+            told = [each.partition("=")[0] for each in parameters.split(", ") if each]
+            assert told == list(signature.parameters)[1:], name
+
+
+def test_the_map_is_true_to_the_tree() -> None:
+    folder = ROOT
+    for line in BLOCKS["map"].splitlines():
+        indent, paths = re.match(r"( *)([^ ,]+(?:, [^ ,]+)*) ", line).groups()  # type: ignore[union-attr]
+        for path in paths.split(", "):
+            if not indent:
+                folder = ROOT / path
+            place = folder / path if indent else ROOT / path
+            assert place.is_dir() if path.endswith("/") else place.is_file(), line
+    packages = {each.parent.name for each in ROOT.glob("*/__init__.py")}
+    assert packages <= {line.split("/")[0] for line in BLOCKS["map"].splitlines()}

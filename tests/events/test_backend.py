@@ -1,0 +1,183 @@
+"""The functions for other backend modules: they speak of all instances, and say what they cannot do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from realtime.errors import InvalidPayload, MessageTooLarge, StateUnavailable
+from tests.events.conftest import MakeFleet
+from tests.events.lab import TRANSPORTS, Failing, ask, client, eventually, heard, until
+
+pytestmark = pytest.mark.usefixtures("no_tracebacks")
+
+
+async def test_pools_status_and_models_speak_of_all_instances(make_fleet: MakeFleet) -> None:
+    async with (
+        make_fleet(realtime_usage_seconds=60) as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.two.url, "bob") as bob,
+        client(fleet.two.url, "bob") as again,
+        client(fleet.two.url) as stranger,
+    ):
+        await ask(bob, "usage", {"model": "m"})
+        for server in fleet.servers:
+            assert await server.get_user_id_from_session_pool(ann.sid) == "ann"
+            assert await server.get_user_id_from_session_pool(bob.sid) == "bob"
+            assert await server.get_user_id_from_session_pool(stranger.sid) is None
+            assert await server.get_user_id_from_session_pool("nobody") is None
+            assert await server.get_active_status_by_user_id("ann") is True
+            assert await server.get_active_status_by_user_id("eve") is False
+            assert await server.get_user_ids_from_room("channel:red") == ["ann", "bob"]
+            assert await server.get_user_ids_from_room("channel:blue") == ["bob"]
+            assert await server.get_user_ids_from_room("user:bob") == ["bob"]
+            assert await server.get_user_ids_from_room("no such room") == []
+            assert await server.get_models_in_use() == ["m"]
+            assert await server.USER_POOL.items() == {"ann": [ann.sid], "bob": [bob.sid, again.sid]}
+            assert set(await server.SESSION_POOL.keys()) == {ann.sid, bob.sid, again.sid}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_session_of_the_named_users_hears_once_in_one_publish(
+    make_fleet: MakeFleet, transport: str
+) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann", transports=(transport,)) as ann,
+        client(fleet.two.url, "bob", transports=(transport,)) as bob,
+        client(fleet.two.url, "eve") as eve,
+    ):
+        server = fleet.one.server
+        before = server.wire.counters.bus_published
+        await server.emit_to_users("news", {"n": 1}, ["ann", "bob", "ann", "nobody"])
+        for it in (ann, bob):
+            await it.wait_for("news")
+            await heard(it)
+            assert it.of("news") == [{"n": 1}]
+        assert server.wire.counters.bus_published - before == (1 if server.manager.bus else 0)
+        await server.emit_to_users("nobody", 1, [])
+        for it in (ann, bob, eve):
+            assert "nobody" not in dict(await heard(it))
+        assert eve.of("news") == []
+
+
+async def test_data_that_is_not_json_is_a_typed_error(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
+        for data in (object(), float("nan"), {1}, {"a": {2: object()}}):
+            with pytest.raises(InvalidPayload):
+                await fleet.one.server.emit_to_users("news", data, ["ann"])
+        assert ann.of("news") == []
+
+
+async def test_data_too_large_for_other_instances_reaches_nobody(make_pair: MakeFleet) -> None:
+    async with (
+        make_pair(realtime_max_bus_message_bytes=2000) as fleet,
+        client(fleet.one.url, "ann") as ann,
+    ):
+        with pytest.raises(MessageTooLarge):
+            await fleet.one.server.emit_to_users("news", "x" * 3000, ["ann"])
+        assert "news" not in dict(await heard(ann))
+
+
+async def test_users_are_put_into_a_room_and_taken_out_on_all_instances(make_fleet: MakeFleet) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.two.url, "bob", transports=("polling",)) as bob,
+        client(fleet.one.url, "bob") as again,
+    ):
+        one = fleet.one.server
+
+        async def members(*expected: str) -> bool:
+            return await one.get_user_ids_from_room("note:1") == list(expected)
+
+        await one.enter_room_for_users("note:1", ["ann", "bob", "nobody"])
+        await eventually(lambda: members("ann", "bob"))
+        await fleet.two.server.wire.emit("said", 1, room="note:1")
+        for it in (ann, bob, again):
+            await it.wait_for("said")
+        await fleet.two.server.leave_room_for_users("note:1", ["bob"])
+        await eventually(lambda: members("ann"))
+        await fleet.two.server.wire.emit("said", 2, room="note:1")
+        await ann.wait_for("said", lambda data: data == 2)
+        for it in (bob, again):
+            await heard(it)
+            assert it.of("said") == [1]
+        await ann.sio.disconnect()
+        await eventually(lambda: members())
+
+
+async def test_a_room_that_was_entered_while_the_state_was_away_is_registered_when_it_is_back(
+    make_fleet: MakeFleet,
+) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
+        server = fleet.one.server
+        failing = Failing(server.state, "register", StateUnavailable())
+        await server.wire.enter_room(ann.sid, "note:1")
+        await until(lambda: failing.failed)
+        failing.mend()
+
+        async def known() -> bool:
+            return await fleet.two.server.get_user_ids_from_room("note:1") == ["ann"]
+
+        await eventually(known, within=10)
+
+
+async def test_rooms_that_are_not_the_applications_are_refused(make_fleet: MakeFleet) -> None:
+    wrong: list[Any] = ["", "~lists", "~signed-in", "user:bob", "a\nb", "x" * 600, 5, None]
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
+        before = fleet.one.server.manager.local_rooms(ann.sid)
+        for change in (fleet.one.server.enter_room_for_users, fleet.one.server.leave_room_for_users):
+            for room in wrong:
+                with pytest.raises(InvalidPayload):
+                    await change(room, ["ann"])
+        assert fleet.one.server.manager.local_rooms(ann.sid) == before
+
+
+async def test_nobody_is_put_into_the_room_that_a_session_is(make_fleet: MakeFleet) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.two.url, "bob", on_call=lambda _: "bob's") as bob,
+    ):
+        with pytest.raises(InvalidPayload):
+            await fleet.one.server.enter_room_for_users(bob.sid, ["ann"])
+        await fleet.one.server.wire.emit("private", 1, room=bob.sid)
+        await bob.wait_for("private")
+        assert "private" not in dict(await heard(ann))
+
+
+async def test_rooms_entered_by_other_names_than_texts_harm_nobody(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
+        server = fleet.one.server
+        for room in (5, ("a", 1), "line\nuser:bob", "~mine", "fine"):
+            await server.wire.enter_room(ann.sid, room)  # type: ignore[arg-type]
+
+        async def registered() -> bool:
+            session = await server.state.session(ann.sid)
+            return session is not None and session.rooms == {"user:ann", "channel:red", "fine"}
+
+        await eventually(registered)
+        assert server.tasks.failures["rooms"] == 0
+        assert await server.get_user_ids_from_room("user:bob") == []
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_every_session_of_a_user_is_disconnected_with_a_reason(
+    make_fleet: MakeFleet, transport: str
+) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "bob", transports=(transport,), reconnection=True) as here,
+        client(fleet.two.url, "bob", transports=(transport,), reconnection=True) as there,
+        client(fleet.two.url, "ann") as ann,
+    ):
+        await fleet.one.server.disconnect_user("bob")
+        for it in (here, there):
+            assert (await it.wait_for("closing"))["code"] == 4004
+            await it.wait_for("disconnect")
+        await ann.wait_for("user-list", lambda data: data == {"user_ids": ["ann"]})
+        await until(lambda: not here.sio.connected and not there.sio.connected)
+        assert await fleet.one.server.get_active_status_by_user_id("bob") is False
+        assert ann.sio.connected

@@ -1,0 +1,1 @@
+"""Tests of the shared state: every one of them on memory, fakeredis and a real server where that makes sense."""

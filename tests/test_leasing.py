@@ -1,0 +1,563 @@
+"""A lease is renewed whatever happens, and the shared state ends with exactly this instance's sessions under it.
+
+Time is virtual here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realtime.clock import FleetClock
+from realtime.directory import User
+from realtime.errors import RealtimeError, SchemaMismatch, StateUnavailable
+from realtime.leasing import LeaseKeeper
+from realtime.repairs import Repair, Repairs
+from realtime.replica import Difference, Replica
+from realtime.sessions import LocalSessions
+from realtime.state import MemoryState, Session
+from realtime.tasks import Supervisor
+from tests.support.barriers import VERBS, Barriers
+from tests.support.virtual_time import run
+
+TTL = 5.0
+TIMEOUT = 2.0
+
+
+class Node:
+    """The part of an instance that deals with the state, on a state that others may share."""
+
+    def __init__(self, state: MemoryState, name: str = "node") -> None:
+        self.tasks = Supervisor()
+        self.state = _Own(state)
+        self.verbs = Barriers(self.state)
+        self.clock = FleetClock(local=asyncio.get_running_loop().time)
+        self.closed: list[str] = []
+        self.differences: list[Difference] = []
+        self.leases = LeaseKeeper(self.state, self.clock, name=name, ttl=TTL)  # type: ignore[arg-type]
+        self.sessions = LocalSessions(self.state, self.leases, cap=0)  # type: ignore[arg-type]
+        self.repairs = Repairs(
+            self.state,  # type: ignore[arg-type]
+            self.sessions,
+            self.leases,
+            doubt_seconds=TTL,
+            on_revoked=self._revoked,
+        )
+        self.replica = Replica(self.state, self.differences.append)  # type: ignore[arg-type]
+        self.leases.sessions, self.leases.replica = self.sessions, self.replica
+        self.leases.repairs = self.repairs
+
+    async def start(self) -> None:
+        await self.leases.acquire()
+        self.replica.want_snapshot()
+        for run_it in (self.leases.run, self.repairs.run, self.replica.run):
+            self.tasks.spawn(run_it.__qualname__, run_it)
+
+    async def _revoked(self, sid: str) -> None:
+        self.closed.append(sid)
+        await self.sessions.unregister([sid])
+
+
+class _Own:
+    """One instance's way to the state that it shares with others, with a time-out as the link has."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+        self.late: dict[str, list[float]] = {}
+        self.landing: list[asyncio.Task[Any]] = []
+        for verb in VERBS:
+            setattr(self, verb, self._bounded(verb, getattr(state, verb)))
+
+    def listen(self, *listeners: Any) -> None:
+        self._state.listen(*listeners)
+
+    def _bounded(self, verb: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def bounded(*args: Any, **options: Any) -> Any:
+            await asyncio.sleep(0.001)
+            if self.late.get(verb):
+                # The caller gives up, and Redis does it all the same some time later.
+                self.landing.append(
+                    asyncio.create_task(self._land(self.late[verb].pop(), call, args, options))
+                )
+                raise StateUnavailable("no answer in time")
+            result = await call(*args, **options)
+            await asyncio.sleep(0.001)
+            return result
+
+        return bounded
+
+    async def _land(self, after: float, call: Callable[..., Awaitable[Any]], args: Any, options: Any) -> None:
+        await asyncio.sleep(after)
+        with contextlib.suppress(RealtimeError):
+            await call(*args, **options)
+
+
+def a_state() -> MemoryState:
+    return MemoryState(clock=asyncio.get_running_loop().time)
+
+
+def a_session(sid: str, user: str = "ann", *rooms: str, **token: Any) -> Session:
+    return Session(sid, User(user, user, "user", ""), frozenset(rooms), **token)
+
+
+async def registered(state: MemoryState, node: Node) -> dict[str, tuple[str, frozenset[str]]]:
+    """What stands under the node's lease: sid → user and rooms."""
+    sids = await state.instance_sids(node.leases.lease())
+    return {
+        sid: (session.user.id, session.rooms)
+        for sid, session in (await state.sessions()).items()
+        if sid in sids and session.lease == node.leases.lease()
+    }
+
+
+def here(node: Node) -> dict[str, tuple[str, frozenset[str]]]:
+    return {local.session.sid: (local.session.user.id, local.session.rooms) for local in node.sessions}
+
+
+SIDS = st.sampled_from(["sid-1", "sid-2", "sid-3"])
+FAULTY = st.sampled_from(["register", "unregister", "renew", "acquire", "instance_sids", "snapshot", "reap"])
+ACTIONS = st.one_of(
+    st.tuples(st.just("register"), SIDS, st.sampled_from(["ann", "bob"]), st.sampled_from(["r", "s"])),
+    st.tuples(st.just("rooms"), SIDS, st.sampled_from(["t", "u"])),
+    st.tuples(st.just("close"), SIDS),
+    st.tuples(st.just("cancel"), SIDS),
+    st.tuples(st.just("late"), FAULTY, st.sampled_from([0.01, 0.5, 3.0])),
+    st.tuples(st.sampled_from(["lose request", "lose reply", "hold request", "hold reply"]), FAULTY),
+    st.tuples(st.sampled_from(["heal", "reaped", "epoch", "emptied"])),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.003, 0.5, 1.3, 6.0])),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(ACTIONS, max_size=30))
+def test_once_quiet_the_state_holds_exactly_this_instances_sessions_whatever_was_lost_or_came_late(
+    actions: list[tuple[Any, ...]],
+) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        lanes: dict[str, asyncio.Task[None]] = {}
+        everything: list[asyncio.Task[None]] = []
+
+        def lane(sid: str, work: Callable[[], Awaitable[Any]]) -> None:
+            before = lanes.get(sid)
+
+            async def in_order() -> None:
+                if before is not None:
+                    await asyncio.wait([before])
+                with contextlib.suppress(RealtimeError):
+                    await work()
+
+            lanes[sid] = asyncio.create_task(in_order())
+            everything.append(lanes[sid])
+
+        for name, *arguments in actions:
+            if name == "register":
+                sid, user, room = arguments
+                session = a_session(sid, user, room)
+                lane(sid, lambda session=session: node.sessions.register(session, None))
+            elif name == "rooms":
+                sid, room = arguments
+                change = node.sessions.change_rooms(sid, lambda room=room: frozenset({room}))  # type: ignore[misc]
+                everything.append(asyncio.create_task(_quietly(change)))  # not in the socket's lane
+            elif name == "close":
+                lane(arguments[0], lambda sid=arguments[0]: node.sessions.unregister([sid]))
+            elif name == "cancel" and arguments[0] in lanes:
+                lanes[arguments[0]].cancel()
+            elif name == "late":
+                node.state.late.setdefault(arguments[0], []).append(arguments[1])
+            elif name.startswith("lose"):
+                node.verbs.fail(arguments[0], when="before" if name == "lose request" else "after")
+            elif name.startswith("hold"):
+                node.verbs.hold(arguments[0], when="before" if name == "hold request" else "after")
+            elif name == "heal":
+                _heal(node)
+            elif name == "reaped":
+                state._leases.clear()
+                for sid in await state.sessions():
+                    await state.unregister([sid])
+            elif name == "epoch":
+                await state.new_epoch((await state.snapshot()).epoch)
+            elif name == "emptied":
+                state._leases.clear()
+                for sid in await state.sessions():
+                    await state.unregister([sid])
+                await state.new_epoch((await state.snapshot()).epoch)
+            elif name == "wait":
+                await asyncio.sleep(arguments[0])
+        _heal(node)
+        await asyncio.gather(*everything, *node.state.landing, return_exceptions=True)
+        await asyncio.sleep(4 * TTL)
+        assert node.leases.held
+        assert await registered(state, node) == here(node)
+        assert set(await state.sessions()) == set(here(node))
+        assert node.sessions.doubts() == {}
+        assert node.replica.users == set(await state.users())
+        assert not node.tasks.failures
+        await node.tasks.close()
+
+    run(scenario())
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    with contextlib.suppress(RealtimeError):
+        await work
+
+
+def _heal(node: Node) -> None:
+    for gates in list(node.verbs._gates.values()):
+        for gate in list(gates):
+            node.verbs.remove(gate)
+    node.state.late.clear()
+
+
+def test_a_repair_that_hangs_keeps_nobody_from_renewing() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await state.unregister(["sid"])
+        hanging = node.verbs.hold("instance_sids", "reap")
+        await asyncio.sleep(20 * TTL)
+        assert hanging.calls
+        assert node.leases.held
+        assert node.leases.counts["lost"] == 0
+        node.verbs.remove(hanging)
+        await asyncio.sleep(TTL)
+        assert set(await registered(state, node)) == {"sid"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_one_repair_that_always_fails_does_not_hold_up_the_others() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await state.acquire("dead", 1)
+        await state.register("dead", [a_session("ghost", "bob")])
+        await node.start()
+        await node.sessions.register(a_session("sid", jti="a token"), None)
+        node.verbs.fail("instance_sids", error=ValueError("nobody foresaw this"))
+        node.repairs.want(Repair.REGISTER_ALL)
+        await state.revoke_token("a token", 2**53)
+        node.leases.hurry(recheck_tokens=True)
+        await asyncio.sleep(TTL)
+        assert node.closed == ["sid"]
+        assert await state.users() == {}
+        assert not node.tasks.failures
+        await node.tasks.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error", [StateUnavailable("no"), ValueError("nobody foresaw this"), SchemaMismatch("2")]
+)
+def test_a_lost_lease_is_taken_again_however_often_that_fails_first(error: Exception) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        lost = node.leases.lease()
+        failing = node.verbs.fail("acquire", error=error)
+        state.clock_offset_ms += 60_000
+        await state.reap()
+        with pytest.raises(StateUnavailable if not isinstance(error, ValueError) else ValueError):
+            await node.sessions.register(a_session("other"), None)
+        await asyncio.sleep(2 * TTL)
+        assert not node.leases.held
+        assert await state.users() == {}
+        node.verbs.remove(failing)
+        await asyncio.sleep(2)  # all back within 2 s
+        assert node.leases.held
+        assert node.leases.lease() != lost
+        assert set(await registered(state, node)) == {"sid"}
+        assert not node.tasks.failures
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_all_sessions_are_back_as_soon_as_there_is_a_new_lease() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        for number in range(450):
+            await node.sessions.register(a_session(f"sid-{number}", f"user-{number}"), None)
+        state._leases.clear()
+        await state.unregister(list(await state.sessions()))
+        await node.leases.renew()
+        await asyncio.sleep(0.05)
+        assert len(await registered(state, node)) == 450
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_new_epoch_has_everything_registered_again_since_what_is_there_may_be_of_older_times() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", "ann", "new room"), None)
+        await asyncio.sleep(2 * TTL)
+        await state.register(node.leases.lease(), [a_session("sid", "ann", "old room")])
+        await state.new_epoch((await state.snapshot()).epoch)
+        await asyncio.sleep(TTL / 2)
+        assert await registered(state, node) == here(node)
+        await node.tasks.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_content_of_which_a_call_left_doubts_is_put_right_even_if_that_call_still_lands_later(
+    late: bool,
+) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", "ann", "room"), None)
+        await asyncio.sleep(2 * TTL)
+        if late:
+            node.state.late["register"] = [TTL / 2]
+        else:
+            lost = node.verbs.fail("register", when="after")
+        with pytest.raises(StateUnavailable):
+            await node.sessions.change_rooms("sid", lambda: frozenset({"other"}))
+        if not late:
+            node.verbs.remove(lost)
+        await asyncio.sleep(TTL / 2 - 0.01)
+        assert await registered(state, node) == here(node) == {"sid": ("ann", frozenset({"room"}))}
+        await asyncio.sleep(TTL / 2)
+        assert await registered(state, node) == here(node)
+        await asyncio.sleep(2 * TTL)
+        assert node.sessions.doubts() == {}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_call_waits_for_a_repair_of_the_same_socket_so_that_the_later_content_wins() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", "ann", "room"), None)
+        held = node.verbs.hold("register")
+        node.repairs.want(Repair.REGISTER_ALL)
+        await held.waiting()
+        changing = asyncio.create_task(node.sessions.change_rooms("sid", lambda: frozenset({"new"})))
+        await asyncio.sleep(1)
+        assert held.calls == 1
+        held.open()
+        await changing
+        assert await registered(state, node) == {"sid": ("ann", frozenset({"new"}))}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_registration_waits_for_the_removal_of_what_was_left_of_the_same_socket() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        lost = node.verbs.fail("register", when="after")
+        with pytest.raises(StateUnavailable):
+            await node.sessions.register(a_session("sid"), None)
+        node.verbs.remove(lost)
+        held = node.verbs.hold("unregister")
+        await held.waiting()
+        again = asyncio.create_task(node.sessions.register(a_session("sid"), None))
+        await asyncio.sleep(1)
+        assert not again.done()
+        held.open()
+        await again
+        assert await registered(state, node) == here(node) != {}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("verb", ["renew", "acquire"])
+def test_a_released_lease_is_not_taken_again_by_a_renewal_on_its_way(verb: str) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        if verb == "acquire":
+            state._leases.clear()
+        held = node.verbs.hold(verb)
+        node.leases.hurry()
+        await held.waiting()
+        releasing = asyncio.create_task(node.leases.release())
+        await asyncio.sleep(0.01)
+        held.open()
+        await releasing
+        await asyncio.sleep(3 * TTL)
+        assert await state.leases() == {}
+        if verb == "renew":
+            assert await state.users() == {}
+        with pytest.raises(StateUnavailable):
+            node.leases.lease()
+        assert not node.leases.held
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_the_lease_counts_as_held_from_when_it_was_asked_for_until_its_time_is_over() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        assert not node.leases.held
+        slow = node.verbs.hold("acquire", when="after")
+        acquiring = asyncio.create_task(node.leases.acquire())
+        await slow.waiting()
+        await asyncio.sleep(1)
+        slow.open()
+        await acquiring
+        assert node.leases.held
+        await asyncio.sleep(TTL - 1.1)
+        assert node.leases.held
+        await asyncio.sleep(0.2)
+        assert not node.leases.held
+        await node.leases.renew()
+        assert node.leases.held
+
+    run(scenario())
+
+
+def test_whoever_is_in_a_hurry_is_heard_during_a_renewal_and_cannot_make_a_busy_loop() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await asyncio.sleep(1)
+        held = node.verbs.hold("renew", when="after")
+        node.leases.hurry()
+        await held.waiting()
+        node.leases.hurry()
+        before = node.verbs.counts["renew"]
+        node.verbs.remove(held)
+        await asyncio.sleep(0.2)
+        assert node.verbs.counts["renew"] == before + 1
+        for _ in range(1000):
+            node.leases.hurry()
+            await asyncio.sleep(0.001)
+        assert node.verbs.counts["renew"] < before + 30
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_after_an_outage_the_first_that_is_back_leaves_the_others_time_to_renew() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        one, other = Node(state, "one"), Node(state, "other")
+        for node in (one, other):
+            await node.start()
+            await node.sessions.register(a_session(f"of-{node.leases.lease()}"), None)
+        outages = [node.verbs.fail() for node in (one, other)]
+        await asyncio.sleep(3 * TTL)
+        one.verbs.remove(outages[0])
+        await asyncio.sleep(TTL / 2)
+        assert len(await state.sessions()) == 2
+        other.verbs.remove(outages[1])
+        await asyncio.sleep(2 * TTL)
+        assert len(await state.sessions()) == 2
+        assert one.leases.counts["lost"] == other.leases.counts["lost"] == 0
+        other.verbs.fail()  # and who does not come back is reaped
+        await asyncio.sleep(2 * TTL)
+        assert len(await state.sessions()) == 1
+        for node in (one, other):
+            await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_revoked_session_that_is_registered_again_is_closed() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", jti="a token"), None)
+        await node.sessions.register(a_session("other"), None)
+        await state.revoke_token("a token", 2**53)
+        state._leases.clear()
+        await state.unregister(["sid", "other"])
+        node.leases.hurry()
+        await asyncio.sleep(1)
+        assert node.closed == ["sid"]
+        assert set(await registered(state, node)) == {"other"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_asking_again_for_revoked_tokens_is_not_forgotten_when_the_state_fails() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", jti="a token"), None)
+        await state.revoke_token("a token", 2**53)
+        failing = node.verbs.fail("revoked")
+        node.leases.hurry(recheck_tokens=True)
+        await asyncio.sleep(1)
+        assert node.closed == []
+        node.verbs.remove(failing)
+        await asyncio.sleep(1)
+        assert node.closed == ["sid"]
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_one_session_too_many_does_not_hide_one_too_few_for_long() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await asyncio.sleep(TTL)
+        await state.unregister(["sid"])
+        await state.register(node.leases.lease(), [a_session("nobody's")])
+        await asyncio.sleep(2 * 8 * TTL / 4)
+        assert set(await registered(state, node)) == {"sid"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+# The fleet's clock
+
+
+def test_a_slow_answer_does_not_move_a_clock_that_may_be_right() -> None:
+    now = 1000.0
+    clock = FleetClock(local=lambda: now)
+    clock.learn(999_000, took=2.0)  # read somewhere in the last two seconds
+    assert clock.time() == now
+    clock.learn(999_900, took=0.2)
+    assert clock.time() == now
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 0.4, 3600.0])
+def test_a_skewed_clock_is_put_right_as_exactly_as_answers_allow(skew: float) -> None:
+    now = 5000.0
+    clock = FleetClock(local=lambda: now + skew)
+    for took, error in ((2.0, 2.0), (0.1, 0.1), (0.01, 0.01), (1.0, 0.01)):
+        clock.learn(round((now - took / 2) * 1000), took=took)
+        assert abs(clock.time() - now) <= error + 0.002
