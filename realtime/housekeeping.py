@@ -19,6 +19,9 @@ LEAD_SECONDS = 0.005
 FOLLOW_SECONDS = 0.1
 """How long after the expiry an instance without the lock looks; the end must be known within 250 ms."""
 
+LOOK_SECONDS = 0.15
+"""While a model is in use it may become due earlier than it was: whoever used it longest may leave."""
+
 
 class RedisLock:
     """A lock in the shared state. ``fence`` grows with every change of hands: what the holder writes may carry it."""
@@ -90,7 +93,8 @@ class UsageCleanup:
             return self._longest_sleep
         if due_ms is None:
             return self._longest_sleep
-        return min(self._longest_sleep, due_ms / 1000 + (LEAD_SECONDS if self._leading else FOLLOW_SECONDS))
+        due = due_ms / 1000 + (LEAD_SECONDS if self._leading else FOLLOW_SECONDS)
+        return min(self._longest_sleep, LOOK_SECONDS, due)
 
     async def _give_up_lock(self) -> None:
         try:

@@ -8,10 +8,12 @@ sent is made and queued in one step of the event loop: an older list never follo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from realtime.pacing import Pacer
 from realtime.replica import Difference, Replica
+from realtime.sorted_ids import SortedIds
 from realtime.state import Session
 
 EVERYONE_LISTS = "~lists"
@@ -22,8 +24,8 @@ SIGNED_IN = "~signed-in"
 class LocalRooms(Protocol):
     """Emits to this instance's own clients, and its rooms that no other instance knows."""
 
-    def emit_local(self, event: str, data: Any, room: str) -> int:
-        """Returns the number of recipients."""
+    def emit_local(self, event: str, data: Any, room: str, *, skip: Collection[str] = ()) -> int:
+        """To all in the room but those ``skip`` names; returns the number of recipients."""
 
     def enter_local(self, sid: str, room: str) -> None: ...
 
@@ -51,8 +53,11 @@ class Everyone:
         self._replica = replica
         self._rooms = rooms
         self._longest = longest
+        self._online = SortedIds()
         self._touched: set[str] = set()
         self._fresh = False
+        self._given: dict[str, tuple[str, int]] = {}
+        """Who was given a list of which position since the last broadcast: the same one again would say nothing."""
         self.pacer = Pacer(self._broadcast, interval=interval, bytes_per_second=rate)
 
     async def greet(self, session: Session, *, diffs: bool) -> None:
@@ -65,47 +70,52 @@ class Everyone:
 
     def on_difference(self, difference: Difference) -> None:
         if difference.joins or difference.leaves or difference.fresh:
+            self._online.follow(self._replica.users, difference.joins | difference.leaves)
             self._touched |= difference.joins | difference.leaves
             self._fresh |= difference.fresh
             self.pacer.nudge()
 
     def _send_list(self, session: Session, *, diffs: bool) -> None:
         payload = self._snapshot() if diffs else self._list()
+        self._given[session.sid] = self._replica.position
         self.pacer.charge(self._rooms.emit_local("user-list", payload, session.sid) * size(payload))
 
     async def _broadcast(self) -> int:
         touched, fresh = self._touched, self._fresh
-        self._touched, self._fresh = set(), False
+        current = {sid for sid, position in self._given.items() if position == self._replica.position}
+        self._touched, self._fresh, self._given = set(), False, {}
         try:
-            return self._tell(touched, fresh=fresh)
+            return self._tell(touched, fresh=fresh, skip=current)
         except BaseException:
             self._fresh = True
             raise
 
-    def _tell(self, touched: set[str], *, fresh: bool) -> int:
+    def _tell(self, touched: set[str], *, fresh: bool, skip: set[str]) -> int:
         """Names every user touched since the last time, as it is now: whatever list a client has, it is right then."""
         whole = self._list()
-        sent = self._rooms.emit_local("user-list", whole, EVERYONE_LISTS) * size(whole)
+        sent = self._rooms.emit_local("user-list", whole, EVERYONE_LISTS, skip=skip) * size(whole)
         if fresh:
             snapshot = self._snapshot()
-            return sent + self._rooms.emit_local("user-list", snapshot, EVERYONE_DIFFS) * size(snapshot)
+            return sent + self._rooms.emit_local("user-list", snapshot, EVERYONE_DIFFS, skip=skip) * size(
+                snapshot
+            )
         difference = {
             "version": self._replica.version,
             "joins": sorted(touched & self._replica.users),
             "leaves": sorted(touched - self._replica.users),
         }
-        return sent + self._rooms.emit_local("presence-diff", difference, EVERYONE_DIFFS) * size(difference)
+        recipients = self._rooms.emit_local("presence-diff", difference, EVERYONE_DIFFS, skip=skip)
+        return sent + recipients * size(difference)
 
     def _list(self) -> dict[str, Any]:
-        return user_list(self._replica.users, self._longest)
+        return user_list(self._online.ordered, self._longest)
 
     def _snapshot(self) -> dict[str, Any]:
-        return {"user_ids": sorted(self._replica.users), "version": self._replica.version}
+        return {"user_ids": self._online.ordered, "version": self._replica.version}
 
 
-def user_list(users: set[str] | frozenset[str], longest: int) -> dict[str, Any]:
-    """The payload of ``user-list``; one that was cut says so."""
-    ordered = sorted(users)
+def user_list(ordered: list[str], longest: int) -> dict[str, Any]:
+    """The payload of ``user-list``, of ids in order; one that was cut says so."""
     if len(ordered) > longest:
         return {"user_ids": ordered[:longest], "truncated": True}
     return {"user_ids": ordered}
@@ -115,5 +125,5 @@ def size(payload: dict[str, Any]) -> int:
     """About the bytes of a payload on the wire; ids that need escapes count a little less than they take."""
     total = 32
     for value in payload.values():
-        total += sum(len(item) + 3 for item in value) if isinstance(value, list) else 12
+        total += sum(map(len, value)) + 3 * len(value) if isinstance(value, list) else 12
     return total

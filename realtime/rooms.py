@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -37,9 +37,9 @@ class LocalRooms:
         self._wake = asyncio.Event()
         manager.on_rooms_changed = self._on_rooms_changed
 
-    def emit_local(self, event: str, data: Any, room: str) -> int:
-        """Emits to this instance's sockets only; returns how many they are."""
-        return self._manager.deliver(event, data, "/", room)
+    def emit_local(self, event: str, data: Any, room: str, *, skip: Collection[str] = ()) -> int:
+        """Emits to this instance's sockets only, but those ``skip`` names; returns how many they are."""
+        return self._manager.deliver(event, data, "/", room, skip)
 
     def enter_local(self, sid: str, room: str) -> None:
         """A socket that is gone enters nothing."""

@@ -72,7 +72,7 @@ class SharedChannels:
         self._rooms.enter_local(session.sid, _room(session.user.id, diffs=diffs))
 
     def _send_list(self, session: Session, visible: frozenset[str], *, diffs: bool) -> None:
-        payload = self._snapshot(visible) if diffs else user_list(visible, self._longest)
+        payload = self._snapshot(visible) if diffs else user_list(sorted(visible), self._longest)
         self.pacer.charge(self._rooms.emit_local("user-list", payload, session.sid) * size(payload))
 
     async def _broadcast(self) -> int:
@@ -124,7 +124,7 @@ class SharedChannels:
         before, self._sent[user_id] = self._sent.get(user_id), visible
         if before == visible:
             return 0
-        whole = user_list(visible, self._longest)
+        whole = user_list(sorted(visible), self._longest)
         sent = self._rooms.emit_local("user-list", whole, _room(user_id, diffs=False)) * size(whole)
         event, payload = "user-list", self._snapshot(visible)
         if before is not None:

@@ -30,7 +30,9 @@ class Recorder:
     _on_the_way: dict[str, Sent] = field(default_factory=dict)
 
     def sent(self, message: Message, arrives_at: float) -> None:
-        found = tuple(commands(message.data)) if message.target == self.redis and message.kind == "data" else ()
+        found = (
+            tuple(commands(message.data)) if message.target == self.redis and message.kind == "data" else ()
+        )
         self._on_the_way[message.name] = Sent(
             message.name, message.source, message.target, message.kind, message.sent_at, arrives_at, found
         )

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from sim.baseline import Baseline, Recorder
 from sim.plan import Plan, PlannedSchedule
@@ -84,7 +85,7 @@ def explore(
     try:
         for result in _results(report, scenario, target, strategy, baseline, schedules, seconds, began):
             if result.outcome is Outcome.VIOLATED and report.first is None:
-                report.first = shrink(result, lambda plan: run(scenario, factory, plan, seed=result.seed))
+                report.first = shrink(result, partial(run, scenario, factory, seed=result.seed))
                 if stop_at_first:
                     break
     except KeyboardInterrupt:

@@ -44,7 +44,9 @@ class Checks:
             await self._lab.sleep(0.01)
         self.hold(invariant, true(), lambda: f"{evidence()}, {within:g} s after healing")
 
-    async def everyone_sees(self, watchers: Iterable[ClientNode], users: set[str], *, within: float = 10.0) -> None:
+    async def everyone_sees(
+        self, watchers: Iterable[ClientNode], users: set[str], *, within: float = 10.0
+    ) -> None:
         """Presence converges: each of these clients holds exactly this list, and keeps it for a while."""
         watching = list(watchers)
 
@@ -53,7 +55,9 @@ class Checks:
 
         def evidence() -> str:
             wrong = [w for w in watching if self.online(w) != users]
-            return "; ".join(f"{w.name} holds {sorted(self.online(w) or ())}, online are {sorted(users)}" for w in wrong)
+            return "; ".join(
+                f"{w.name} holds {sorted(self.online(w) or ())}, online are {sorted(users)}" for w in wrong
+            )
 
         await self.becomes("presence-converges", right, evidence, within=within)
 
@@ -79,7 +83,9 @@ class Checks:
         )
         return self.online(client) or set()
 
-    def heard(self, client: ClientNode, event: str, true: Callable[[Any], object] = lambda _data: True) -> int:
+    def heard(
+        self, client: ClientNode, event: str, true: Callable[[Any], object] = lambda _data: True
+    ) -> int:
         """How many events of a name the client saw."""
         return sum(bool(true(entry.data)) for entry in self._lab.history.of(client.name, "event", event))
 
@@ -91,11 +97,15 @@ class Checks:
         payload = {"channel_id": "general", "data": {"type": "typing", "mark": mark}}
 
         def count(client: ClientNode) -> int:
-            return self.heard(client, "channel-events", lambda d: isinstance(d, dict) and d["data"].get("mark") == mark)
+            return self.heard(
+                client, "channel-events", lambda d: isinstance(d, dict) and d["data"].get("mark") == mark
+            )
 
         ack = await self._lab.call(sender, "channel-events", payload)
         self.hold(
-            "member-may-speak", not (isinstance(ack, dict) and "error" in ack), lambda: f"{sender.name} was told {ack}"
+            "member-may-speak",
+            not (isinstance(ack, dict) and "error" in ack),
+            lambda: f"{sender.name} was told {ack}",
         )
         await self.becomes(
             "message-reaches-members",
@@ -104,4 +114,5 @@ class Checks:
             within=within,
         )
         for client in waiting:
-            self.hold("exactly-once", count(client) == 1, lambda c=client: f"{c.name} got {mark} {count(c)} times")
+            times = count(client)
+            self.hold("exactly-once", times == 1, f"{client.name} got {mark} {times} times")

@@ -72,7 +72,10 @@ class FaultsAtMessages:
 
 
 def _reset(network: Network, message: Message) -> None:
-    network.world.later(0.0, lambda: network.reset(message.source, message.target))
+    def act() -> None:
+        network.reset(message.source, message.target)
+
+    network.world.later(0.0, act)
 
 
 def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: Lab | None = None) -> Result:

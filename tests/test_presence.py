@@ -34,9 +34,14 @@ class Copy:
     """As much of a replica as an audience looks at."""
 
     def __init__(self) -> None:
+        self.epoch = "epoch"
         self.version = 0
         self.users: set[str] = set()
         self.models: set[str] = set()
+
+    @property
+    def position(self) -> tuple[str, int]:
+        return self.epoch, self.version
 
 
 def everyone(copy: Copy, rooms: FakeRooms, *, longest: int = 100) -> Everyone:
@@ -99,6 +104,7 @@ def test_every_client_ends_with_the_truth_whenever_it_was_greeted(actions: list[
                 audience.on_difference(Difference(joins=joins, leaves=leaves))
             elif name == "epoch":
                 before, copy.users, copy.version = copy.users, set(arguments[0]), 1
+                copy.epoch += "'"
                 audience.on_difference(
                     Difference(
                         frozenset(copy.users - before),
@@ -143,6 +149,7 @@ async def test_a_list_beyond_the_limit_is_cut_and_says_so_but_not_for_those_who_
     copy, rooms = Copy(), FakeRooms()
     copy.users = {f"user-{number}" for number in range(6)}
     audience = everyone(copy, rooms, longest=5)
+    audience.on_difference(Difference(joins=frozenset(copy.users), fresh=True))
     for sid, diffs in (("list", False), ("diff", True)):
         rooms.connect(sid, diffs=diffs)
         await audience.greet(a_session(sid, "ann"), diffs=diffs)
@@ -151,13 +158,28 @@ async def test_a_list_beyond_the_limit_is_cut_and_says_so_but_not_for_those_who_
         {"user_ids": [f"user-{number}" for number in range(5)], "truncated": True}
     ] * 2
     assert all(set(data["user_ids"]) == copy.users for _, data in rooms.clients["diff"].got)
-    assert user_list({"b", "a"}, 2) == {"user_ids": ["a", "b"]}
+    assert user_list(["a", "b"], 2) == {"user_ids": ["a", "b"]}
+
+
+async def test_who_already_holds_the_list_is_not_sent_it_again() -> None:
+    copy, rooms = Copy(), FakeRooms()
+    audience = everyone(copy, rooms)
+    for number, sid in enumerate(("first", "second"), 1):
+        copy.users = copy.users | {sid}
+        copy.version = number
+        audience.on_difference(Difference(joins=frozenset({sid})))
+        rooms.connect(sid, diffs=sid == "second")
+        await audience.greet(a_session(sid, sid), diffs=sid == "second")
+    await broadcast(audience)
+    assert [data["user_ids"] for _, data in rooms.clients["first"].got] == [["first"], ["first", "second"]]
+    assert len(rooms.clients["second"].got) == 1
 
 
 async def test_who_asks_again_and_again_does_not_keep_changes_from_the_others() -> None:
     copy, rooms = Copy(), FakeRooms()
     copy.users = {f"user-{number:04}" for number in range(1000)}
     audience = Everyone(cast(Replica, copy), rooms, interval=0.01, rate=100_000, longest=5000)
+    audience.on_difference(Difference(joins=frozenset(copy.users), fresh=True))
     for sid in ("curious", "other"):
         rooms.connect(sid, diffs=False)
         await audience.greet(a_session(sid, sid), diffs=False)
@@ -172,6 +194,7 @@ async def test_who_asks_again_and_again_does_not_keep_changes_from_the_others() 
 
     asking = asyncio.create_task(ask())
     await asyncio.sleep(0)
+    copy.version += 1
     audience.on_difference(Difference(joins=frozenset({"user-0000"})))
     before = len(rooms.clients["other"].got)
     async with asyncio.timeout(10):

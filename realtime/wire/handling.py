@@ -45,7 +45,7 @@ _NOT_ADMITTED = "refused"
 class Handling(_Base):
     """The half of `WireServer` that runs handlers."""
 
-    _signatures: dict[Callable[..., Any], inspect.Signature]
+    _fits: dict[tuple[Callable[..., Any], int], bool]
 
     def _dispatch(self, connection: Connection, came: packet.Packet, size: int) -> None:
         namespace = came.namespace or "/"
@@ -243,11 +243,12 @@ class Handling(_Base):
 
     def _fit(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Handlers of the older form lack an argument: connect without auth, disconnect without reason."""
-        signature = self._signatures.get(handler)
-        if signature is None:
-            signature = self._signatures[handler] = inspect.signature(handler)
-        try:
-            signature.bind(*args)
-        except TypeError:
-            return args[:-1]
-        return args
+        fits = self._fits.get((handler, len(args)))
+        if fits is None:
+            try:
+                inspect.signature(handler).bind(*args)
+                fits = True
+            except TypeError:
+                fits = False
+            self._fits[handler, len(args)] = fits
+        return args if fits else args[:-1]

@@ -54,7 +54,7 @@ def encode(kind: int, data: object = None, namespace: str = "/", number: int | N
 
 
 def _encoded(kind: int, data: object, namespace: str, number: int | None, *, binary: bool | None) -> Any:
-    return packet.Packet(kind, data, namespace, number, None, binary).encode()  # type: ignore[arg-type]  # stubs
+    return packet.Packet(kind, data, namespace, number, binary).encode()  # type: ignore[arg-type]  # stubs
 
 
 def arguments(data: object) -> list[Any]:

@@ -64,7 +64,7 @@ class WireServer(Handling, socketio.AsyncServer):
             engineio_logger=engine_logger,
             **options,
         )
-        self._signatures = {}
+        self._fits = {}
 
     def _engineio_server_class(self) -> Any:
         """Replaces AsyncServer._engineio_server_class: the sessions are ours."""

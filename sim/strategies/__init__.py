@@ -26,7 +26,8 @@ def strategy(name: str) -> Strategy:
     from sim.strategies.pairs import Pairs
     from sim.strategies.single_fault import SingleFault
 
-    return {"single-fault": SingleFault, "pairs": Pairs, "random": Jitter}[name]()
+    known: dict[str, type[Strategy]] = {"single-fault": SingleFault, "pairs": Pairs, "random": Jitter}
+    return known[name]()
 
 
 NAMES = ("single-fault", "pairs", "random")

@@ -27,4 +27,7 @@ class Jitter:
                     for _ in range(draw.choice((0, 0, 1, 2)) if at_instances else 0)
                 )
             )
-            yield seed, Plan(faults=faults, jitter_seed=seed, jitter_seconds=draw.choice((0.001, 0.004, 0.02)))
+            yield (
+                seed,
+                Plan(faults=faults, jitter_seed=seed, jitter_seconds=draw.choice((0.001, 0.004, 0.02))),
+            )

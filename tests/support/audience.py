@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -43,11 +43,13 @@ class FakeRooms:
         for members in self.members.values():
             members.discard(sid)
 
-    def emit_local(self, event: str, data: Any, room: str) -> int:
+    def emit_local(self, event: str, data: Any, room: str, *, skip: Collection[str] = ()) -> int:
         if self.failures:
             self.failures -= 1
             raise RuntimeError("nobody foresaw this")
-        recipients = [sid for sid in sorted(self.members[room] | {room}) if sid in self.clients]
+        recipients = [
+            sid for sid in sorted(self.members[room] | {room}) if sid in self.clients and sid not in skip
+        ]
         for sid in recipients:
             self.clients[sid].receive(event, data)
             self.on_emit(sid, event, data)

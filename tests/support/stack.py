@@ -162,7 +162,7 @@ async def client(
         url,
         socketio_path="/ws/socket.io",
         auth={**({"token": given} if given else {}), **(auth or {})} or None,
-        transports=list(transports),
+        transports=list(transports),  # type: ignore[arg-type]  # stubs: literals
         wait_timeout=5,
     )
     try:
