@@ -108,10 +108,10 @@ class Everyone:
         return sent + recipients * size(difference)
 
     def _list(self) -> dict[str, Any]:
-        return user_list(self._online.ordered, self._longest)
+        return user_list(self._online.ordered.copy(), self._longest)
 
     def _snapshot(self) -> dict[str, Any]:
-        return {"user_ids": self._online.ordered, "version": self._replica.version}
+        return {"user_ids": self._online.ordered.copy(), "version": self._replica.version}
 
 
 def user_list(ordered: list[str], longest: int) -> dict[str, Any]:

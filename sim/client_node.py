@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+import engineio.base_client  # type: ignore[import-untyped]
 import socketio
+import socketio.base_client
 import socketio.exceptions
 
 from sim.history import History
@@ -29,6 +31,7 @@ class ClientNode:
         self._history = history
         self._sio: Any = None  # a socketio.AsyncClient, whose stubs think of requests and of whole seconds
         self._http: aiohttp.ClientSession | None = None
+        world.on_close(_forget_clients)
 
     @property
     def sid(self) -> str | None:
@@ -47,7 +50,7 @@ class ClientNode:
         self._note("connect", host, {"transport": transport})
         self._http = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=address))
         make: Any = socketio.AsyncClient
-        sio = self._sio = make(http_session=self._http, reconnection=reconnection)
+        sio = self._sio = make(http_session=self._http, reconnection=reconnection, handle_sigint=False)
         sio.on("*", self._event)
         sio.on("connect", lambda: self._note("connected", host))
         sio.on("connect_error", lambda data=None: self._note("refused", host, data))
@@ -101,3 +104,9 @@ class ClientNode:
 
     def _note(self, what: str, name: str = "", data: Any = None) -> None:
         self._history.add(self._world.now, self.name, what, name, data)
+
+
+def _forget_clients() -> None:
+    """Both libraries keep lists of all clients that did not disconnect."""
+    engineio.base_client.connected_clients.clear()
+    socketio.base_client.reconnecting_clients.clear()

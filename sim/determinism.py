@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
-import sys
 from collections.abc import Iterator
 
 from sim import ordering, randomness
@@ -20,17 +19,16 @@ from sim.isolation import hide_modules, show_modules_of
 from sim.ownership import Replacements, owner
 from sim.world import World
 
-_known_modules = 0
+_installed = False
 
 
 @contextlib.contextmanager
 def owned(world: World, seed: int) -> Iterator[None]:
     """Time and randomness are this world's until the end; nothing is garbage-collected meanwhile."""
-    if not _known_modules:
+    if not _installed:
         install()
     if owner.world is not None:
         raise RuntimeError("another world is running in this process")
-    _keep_modules()
     was_enabled = gc.isenabled()
     gc.disable()
     owner.world, owner.seed = world, seed
@@ -49,6 +47,8 @@ def owned(world: World, seed: int) -> Iterator[None]:
 
 def install() -> None:
     """Replaces what modules hold that were imported before; what is imported later finds the replacements."""
+    global _installed
+    _installed = True
     import aiohttp  # noqa: F401  # holds functions and a generator of its own
 
     from sim.blocking import replace_blocking
@@ -61,14 +61,5 @@ def install() -> None:
     ordering.order_tasks(replacements)
     replacements.install()
     ordering.number_hashes()
+    gc.unfreeze()  # or the collector would not list them
     randomness.know_generators([each for each in gc.get_objects() if type(each) is random.Random])
-    _keep_modules()
-
-
-def _keep_modules() -> None:
-    """Takes what modules are made of out of the collector's sight: each world's end would walk through it all."""
-    global _known_modules
-    if len(sys.modules) != _known_modules:
-        gc.collect()
-        gc.freeze()
-        _known_modules = len(sys.modules)

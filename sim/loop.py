@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import threading
 from asyncio import selector_events
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from selectors import SelectorKey
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,6 +129,7 @@ class NodeLoop(selector_events.BaseSelectorEventLoop):
     _scheduled: list[Any]
     _run_once: Callable[[], None]
     _selector: Readiness
+    _transports: Mapping[int, Any]
 
     def __init__(self, node: Node, network: Network) -> None:
         self.node = node

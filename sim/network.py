@@ -56,7 +56,7 @@ class Network:
         self.schedule = schedule
         self.observers: list[Observer] = []
         self._pieces: Callable[[Message], Sequence[int]] = getattr(schedule, "pieces", lambda _message: ())
-        self._listeners: dict[tuple[str, int], Listener] = {}
+        self.listeners: dict[tuple[str, int], Listener] = {}
         self._sent: Counter[tuple[str, str]] = Counter()
         self._cut: set[frozenset[str]] = set()
         self._ends: dict[int, Endpoint] = {}
@@ -76,14 +76,14 @@ class Network:
     def listen(self, node: Node, port: int) -> Listener:
         """Port 0 chooses one. Raises ``OSError`` when it is taken."""
         port = port or next(self._ports)
-        if (node.name, port) in self._listeners:
+        if (node.name, port) in self.listeners:
             raise OSError(98, f"Address already in use: {node.name}:{port}")
-        listener = self._listeners[node.name, port] = Listener(node, port)
+        listener = self.listeners[node.name, port] = Listener(node, port)
         return listener
 
     def stop_listening(self, listener: Listener) -> None:
-        if self._listeners.get((listener.node.name, listener.port)) is listener:
-            del self._listeners[listener.node.name, listener.port]
+        if self.listeners.get((listener.node.name, listener.port)) is listener:
+            del self.listeners[listener.node.name, listener.port]
         for end in listener.backlog:
             end.reset()
         listener.backlog.clear()
@@ -110,10 +110,9 @@ class Network:
         for message in _pieces(whole, sizes) if len(sizes) > 1 else (whole,):
             when = max(self.world.now + self.schedule.delay(message), sender.last_arrival)
             sender.last_arrival = when
+            self.world.at(when, partial(self.arrive, sender, Parcel(message, arrive)))
             for observer in self.observers:
                 observer.sent(message, when)
-            parcel = Parcel(message, arrive)
-            self.world.at(when, partial(self.arrive, sender, parcel))
 
     def arrive(self, sender: Endpoint, parcel: Parcel) -> None:
         """A message is where it should arrive, if it can."""
@@ -151,7 +150,7 @@ class Network:
         return target is None or not target.silent
 
     def _opening_arrived(self, near: Endpoint, port: int) -> None:
-        listener = self._listeners.get((near.peer_host, port))
+        listener = self.listeners.get((near.peer_host, port))
         node = None if listener is None else listener.node
         far = Endpoint(self, node, near.peer_address, near.address)
         far.peer = near
@@ -189,8 +188,8 @@ class Network:
             return
         ends = [end for end in self._ends.values() if end.node is node]
         node.kill(silent=silent)
-        for key in [key for key, listener in self._listeners.items() if listener.node is node]:
-            del self._listeners[key]
+        for key in [key for key, listener in self.listeners.items() if listener.node is node]:
+            del self.listeners[key]
         for end in ends:
             if silent:
                 self.forget(end)

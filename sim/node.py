@@ -125,29 +125,34 @@ class Node:
 
     # Its own life
 
-    def _live(self) -> None:
-        while True:
+    def _live(self) -> int:
+        turns = 0
+        while self.alive:
             turns = 0
             self._enter()
             try:
-                while True:
-                    turns += 1
-                    self.looks = 0
-                    self.loop._run_once()
-                    if (
-                        self._written
-                        or self.turn_seconds
-                        or turns >= MOST_TURNS
-                        or not (self.can_run and self.has_work())
-                    ):
-                        break
+                turns = self._some_turns()
             except SystemExit as exit_:
                 self.errors.append(f"{self.world.now:.6f} the process exits: {exit_}")
                 self.network.exit(self)
             self._leave()
-            if self.turn_seconds:
-                self._busy_until = max(self._busy_until, self.world.now + self.turn_seconds)
-            self.world.greenlet.switch(turns)
+            if self.alive:
+                if self.turn_seconds:
+                    self._busy_until = max(self._busy_until, self.world.now + self.turn_seconds)
+                self.world.greenlet.switch(turns)
+        return turns
+
+    def _some_turns(self) -> int:
+        """Until there is something for the world to do; how many."""
+        turns = 0
+        while True:
+            turns += 1
+            self.looks = 0
+            self.loop._run_once()
+            if self._written or self.turn_seconds or turns >= MOST_TURNS:
+                return turns
+            if not (self.can_run and self.has_work()):
+                return turns
 
     def _enter(self) -> None:
         events._set_running_loop(self.loop)
@@ -288,20 +293,24 @@ class Node:
         loop._ready.clear()
         loop._scheduled.clear()
         tasks = sorted(asyncio.all_tasks(loop), key=lambda task: getattr(task, "number", 0))
+        for transport in list(loop._transports.values()):
+            transport._closing = True  # stream writers complain of open ones when they are collected
         loop.dispose()
         for parked in self._threads:
             _end(parked.greenlet)
         _end(self._main)
         for task in tasks:
-            task._log_destroy_pending = False
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
             try:
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
             except BaseException:
                 continue
         self.files.clear()
         self._threads.clear()
         self._kept.clear()
         self._written.clear()
+        # The collector does not look into greenlets, and each holds its node.
+        del self._main, self._inside
 
     def on_loop_error(self, _loop: Any, context: dict[str, Any]) -> None:
         if self.alive:

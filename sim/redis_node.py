@@ -120,12 +120,12 @@ class RedisNode:
 
     def __init__(self, world: World, network: Network, name: str = "redis") -> None:
         self.name = name
-        self.data = FakeServer(server_type="redis", version=(7,))
+        self._world = world
+        self._network = network
+        self.data = self._empty()
         self.connections: dict[_Connection, None] = {}
         self.commands = 0
         self.accepted = 0
-        self._world = world
-        self._network = network
         self.node = self._boot()
 
     @property
@@ -138,7 +138,7 @@ class RedisNode:
     def restart(self, *, keep_data: bool) -> None:
         """After ``crash``; every connection is gone, and the data too unless it is kept."""
         if not keep_data:
-            self.data = FakeServer(server_type="redis", version=(7,))
+            self.data = self._empty()
         self.connections.clear()
         self.node = self._boot()
 
@@ -149,7 +149,18 @@ class RedisNode:
             self.node.deliver(connection.close)
         return len(connections)
 
+    def _empty(self) -> FakeServer:
+        data = FakeServer(server_type="redis", version=(7,))
+        self._world.on_close(lambda: _forget_lua(data))
+        return data
+
     def _boot(self) -> Node:
         node = Node(self._world, self._network, self.name)
         node.serve(lambda: _Connection(self), PORT)
         return node
+
+
+def _forget_lua(data: FakeServer) -> None:
+    """Lua holds the server and the server holds Lua, which the garbage collector cannot see."""
+    for name in [name for name in vars(data) if name.startswith("_lua")]:
+        delattr(data, name)

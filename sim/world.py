@@ -14,11 +14,12 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import greenlet
 
 from sim.errors import Deadlock, Livelock
+from sim.memory import set_modules_aside
 
 if TYPE_CHECKING:
     from sim.node import Node
@@ -47,6 +48,10 @@ class Timed:
 class World:
     """Owns time and order. Nodes are made with ``sim.node.Node(world, network, name)``."""
 
+    def __new__(cls) -> Self:
+        set_modules_aside()
+        return super().__new__(cls)
+
     def __init__(self) -> None:
         self.now = 0.0
         self.nodes: dict[str, Node] = {}
@@ -64,6 +69,7 @@ class World:
         self._runnable: deque[Node] = deque()
         self._turns_now = 0
         self._reports: list[Callable[[], list[str]]] = []
+        self._endings: list[Callable[[], None]] = []
         self._closed = False
 
     def add(self, node: Node) -> None:
@@ -77,6 +83,10 @@ class World:
     def on_report(self, report: Callable[[], list[str]]) -> None:
         """Adds lines to what a run that does not end says of who waits for what."""
         self._reports.append(report)
+
+    def on_close(self, act: Callable[[], None]) -> None:
+        """Called when the world is taken apart: for what the garbage collector cannot see through."""
+        self._endings.append(act)
 
     def at(self, when: float, act: Callable[[], None]) -> Timed:
         """Calls ``act`` at a virtual time, outside of all nodes; events of one instant in the order they were made."""
@@ -169,6 +179,9 @@ class World:
                 warnings.simplefilter("ignore")
                 for node in self._every:
                     node.dispose()
+                for act in self._endings:
+                    act()
+                self._endings.clear()
                 self._reports.clear()
                 self._every.clear()
                 gc.collect()
