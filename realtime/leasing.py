@@ -63,6 +63,11 @@ class LeaseKeeper:
         return bool(self._lease_id) and asyncio.get_running_loop().time() - self._renewed_at < self._ttl
 
     @property
+    def current(self) -> str:
+        """The lease that is held, or was until its loss is known; empty after ``release``."""
+        return self._lease_id
+
+    @property
     def may_judge(self) -> bool:
         """Whether this instance may take others for dead: not if it could not renew just now, or not long ago. What
         kept it from that may have kept them too, and they shall have the time to come back."""

@@ -41,6 +41,9 @@ class Judge(LeaseHolder, Protocol):
     @property
     def may_judge(self) -> bool: ...
 
+    @property
+    def current(self) -> str: ...
+
 
 class Repairs:
     """Repairs for one instance. ``on_revoked(sid)`` is called for sessions that may not stay."""
@@ -109,7 +112,7 @@ class Repairs:
         """Removes the sessions of leases that expired or were released, while this instance may judge."""
         more = True
         while more and self._leases.may_judge:
-            reaped = await self._state.reap()
+            reaped = await self._state.reap(judge=self._leases.current)
             more = reaped.more
             if reaped.sessions:
                 self.counts["reaped"] += reaped.sessions

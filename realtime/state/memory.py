@@ -105,7 +105,9 @@ class MemoryState:
     async def leases(self) -> dict[str, int]:
         return dict(self._leases)
 
-    async def reap(self, limit: int = 500) -> Reaped:
+    async def reap(self, limit: int = 500, *, judge: str = "") -> Reaped:
+        if judge and self._leases.get(judge, 0) <= self._now():
+            return Reaped(0, False)
         now, delta, left = self._now(), _Delta(), limit
         for lease_id in [lease for lease, expiry in self._leases.items() if expiry <= now]:
             del self._leases[lease_id]

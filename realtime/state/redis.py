@@ -117,8 +117,8 @@ class RedisState:
         rows = await self._command(lambda r: r.zrange(f"{self.root}:leases", 0, -1, withscores=True))
         return {_text(row[0]): int(row[1]) for row in rows}
 
-    async def reap(self, limit: int = 500) -> Reaped:
-        removed, more = await self._call("reap", limit)
+    async def reap(self, limit: int = 500, *, judge: str = "") -> Reaped:
+        removed, more = await self._call("reap", limit, judge)
         return Reaped(int(removed), bool(more))
 
     # Sessions

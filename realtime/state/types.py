@@ -148,8 +148,11 @@ class State(Protocol):
     async def leases(self) -> dict[str, int]:
         """Leases that were not reaped, with the time at which each expires."""
 
-    async def reap(self, limit: int = 500) -> Reaped:
-        """Remove at most ``limit`` sessions of expired or released leases; fewer if they are in very many rooms."""
+    async def reap(self, limit: int = 500, *, judge: str = "") -> Reaped:
+        """Remove at most ``limit`` sessions of expired or released leases; fewer if they are in very many rooms.
+
+        ``judge`` is the lease of the instance that asks: if that one has expired itself, nothing is done.
+        """
 
     async def register(self, lease_id: str, sessions: list[Session], *, cap: int = 0) -> Registered:
         """Add sessions, or change them: user, rooms and token become what is given, in one step.

@@ -85,7 +85,7 @@ CALLS: dict[str, st.SearchStrategy[list[Any]]] = {
     "lock_renew": st.tuples(some, some, durations.map(Later)).map(list),
     "models": st.just([]),
     "new_epoch": st.tuples(st.sampled_from(["e1", "e2", ""]), st.sampled_from(["e3", "e1"])).map(list),
-    "reap": st.sampled_from([["0"], ["1"], ["2"], ["500"]]),
+    "reap": st.tuples(st.sampled_from(["0", "1", "2", "500"]), st.just("") | leases).map(list),
     "register": st.tuples(leases, counts, st.lists(session, max_size=4).map(flat)).map(
         lambda parts: [parts[0], parts[1], *parts[2]]
     ),

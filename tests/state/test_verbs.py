@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from realtime.directory import User
 from realtime.link import RedisLink, SingleConnector
-from realtime.state import Change, MemoryState, Outcome, RedisState, Session, Token
+from realtime.state import Change, MemoryState, Outcome, Reaped, RedisState, Session, Token
 from tests.state.backends import Backend, opened
 
 ANN, BOB = User("ann", "", "", ""), User("bob", "", "", "")
@@ -385,3 +385,16 @@ async def test_a_user_is_revoked_up_to_the_millisecond(exact: MemoryState | Redi
         True,
         False,
     ]
+
+
+async def test_an_instance_whose_own_lease_has_expired_judges_nobody(backend: Backend) -> None:
+    """Its call waited while the server stood still: the others had no chance to renew theirs either."""
+    state = backend.state
+    await state.acquire("one", 2 * MINUTE)
+    await state.acquire("two", MINUTE)
+    await state.register("two", [session("b1", BOB)])
+    state.clock_offset_ms += 3 * MINUTE
+    assert await state.reap(judge="one") == Reaped(0, False)
+    assert await state.reap(judge="never there") == Reaped(0, False)
+    await state.renew("one", MINUTE)
+    assert (await state.reap(judge="one")).sessions == 1

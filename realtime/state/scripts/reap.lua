@@ -1,8 +1,13 @@
 -- Removes a bounded number of sessions whose lease expired or was released. The expiry is checked here, not by the
 -- caller, and a lease loses its right in the same step in which its first session goes.
 -- ARGV[2] most sessions to remove; fewer if they are in very many rooms, so that nobody waits long for Redis
+-- ARGV[3] lease of the instance that asks, or "": one whose own has expired by now (the call waited while Redis stood
+--         still, so the others could not renew theirs) judges nobody
 -- Returns {number removed, 1 if more is to be done}.
 local now = now_ms()
+if ARGV[3] ~= '' and tonumber(redis.call('ZSCORE', LEASES, ARGV[3]) or '0') <= now then
+  return { 0, 0 }
+end
 local lines = {}
 for _, lease in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', digits(now))) do
   redis.call('ZREM', LEASES, lease)
