@@ -12,6 +12,7 @@ import pytest
 
 from realtime.errors import InvalidPayload, StateUnavailable
 from realtime.server import RealtimeServer
+from realtime.state import MemoryState
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
     TRANSPORTS,
@@ -28,6 +29,7 @@ from tests.events.lab import (
     token_for,
     until,
 )
+from tests.support.stack import make_settings, running
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
@@ -213,3 +215,14 @@ async def test_what_is_to_be_revoked_is_checked(make_fleet: MakeFleet) -> None:
                 await fleet.one.server.revoke_token(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidPayload):
                 await fleet.one.server.revoke_user(wrong)  # type: ignore[arg-type]
+
+
+async def test_a_token_of_the_same_millisecond_as_the_revocation_is_older_than_it() -> None:
+    """Seen in CI: 1.0006 s was rounded up to 1001 ms, and so newer than a revocation at 1.0009 s, which is 1000 ms."""
+    moment = float(int(time.time()) - 1000)
+    state = MemoryState(clock=lambda: moment + 0.0009)
+    async with running(make_settings(), state=state) as one:
+        await one.server.revoke_user("bob")
+        token = token_for("bob", now=moment + 0.0006, expires_in=100_000)
+        async with client(one.url, token=token) as bob:
+            assert code(await ask(bob, "user-list")) == "not-authenticated"
