@@ -31,7 +31,7 @@ class ClientNode:
         self._history = history
         self._sio: Any = None  # a socketio.AsyncClient, whose stubs think of requests and of whole seconds
         self._http: aiohttp.ClientSession | None = None
-        world.on_close(_forget_clients)
+        world.on_close(self._forget)
 
     @property
     def sid(self) -> str | None:
@@ -105,8 +105,9 @@ class ClientNode:
     def _note(self, what: str, name: str = "", data: Any = None) -> None:
         self._history.add(self._world.now, self.name, what, name, data)
 
-
-def _forget_clients() -> None:
-    """Both libraries keep lists of all clients that did not disconnect."""
-    engineio.base_client.connected_clients.clear()
-    socketio.base_client.reconnecting_clients.clear()
+    def _forget(self) -> None:
+        """At the world's end: both libraries keep lists of all clients that did not disconnect."""
+        engineio.base_client.connected_clients.clear()
+        socketio.base_client.reconnecting_clients.clear()
+        if self._http is not None:
+            self._http.detach()

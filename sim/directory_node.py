@@ -18,17 +18,14 @@ from sim.world import World
 PORT = 5432
 
 
-class DirectoryNode:
-    """Users exist on first sight and are members of ``general``, unless ``members`` or ``unknown`` say otherwise."""
+class Users:
+    """They exist on first sight and are members of ``general``, unless ``outside`` or ``unknown`` say otherwise."""
 
-    def __init__(self, world: World, network: Network, name: str = "db") -> None:
-        self.address = (name, PORT)
+    def __init__(self) -> None:
         self.channels: dict[str, set[str]] = {CHANNEL: set()}
         self.outside: set[tuple[str, str]] = set()
         """Pairs of channel and user that are not members, against the rule."""
         self.unknown: set[str] = set()
-        self.node = Node(world, network, name)
-        self.node.serve(lambda: _Lines(self), PORT)
 
     def answer(self, request: list[str]) -> Any:
         verb, argument = request
@@ -42,9 +39,21 @@ class DirectoryNode:
         return sorted(user for user in members if (argument, user) not in self.outside)
 
 
-class _Lines(asyncio.Protocol):
-    def __init__(self, directory: DirectoryNode) -> None:
-        self._directory = directory
+class DirectoryNode(Users):
+    """The host that serves them."""
+
+    def __init__(self, world: World, network: Network, name: str = "db") -> None:
+        super().__init__()
+        self.address = (name, PORT)
+        self.node = Node(world, network, name)
+        self.node.serve(lambda: Lines(self), PORT)
+
+
+class Lines(asyncio.Protocol):
+    """One connection to them."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -56,4 +65,4 @@ class _Lines(asyncio.Protocol):
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             assert self._transport is not None
-            self._transport.write(json.dumps(self._directory.answer(json.loads(line))).encode() + b"\n")
+            self._transport.write(json.dumps(self._users.answer(json.loads(line))).encode() + b"\n")

@@ -84,9 +84,15 @@ class Lab:
     async def connect_again(
         self, client: ClientNode, user: str | None, at: str, *, transport: str = "websocket", **auth: Any
     ) -> bool:
-        given = {**auth, **({"token": self.token(user)} if user is not None else {})}
+        if user is not None:
+            auth = {**auth, "token": self.token(user)}
         address = self.instances[at].address
-        return await self.on(client.node, client.connect(address, given or None, transport=transport))
+        return await self.on(client.node, client.connect(address, auth or None, transport=transport))
+
+    async def connect_with(self, client: ClientNode, token: str, at: str) -> bool:
+        """With a token of one's own."""
+        address = self.instances[at].address
+        return await self.on(client.node, client.connect(address, {"token": token}))
 
     async def emit(self, client: ClientNode, event: str, data: Any = None) -> None:
         await self.on(client.node, client.emit(event, data))
@@ -97,10 +103,10 @@ class Lab:
     async def close(self, client: ClientNode) -> None:
         await self.on(client.node, client.close())
 
-    def drop(self, client: ClientNode) -> None:
-        """The tab's host is gone without a word to anyone."""
+    def drop(self, client: ClientNode, *, silent: bool = True) -> None:
+        """The tab's host is gone without a word to anyone, or its connections are reset."""
         self.fault(f"{client.name} vanishes")
-        self.network.crash(client.node, silent=True)
+        self.network.crash(client.node, silent=silent)
 
     def crash(self, instance: str, *, silent: bool = False) -> None:
         self.fault(f"{instance} crashes")
@@ -120,6 +126,21 @@ class Lab:
 
     def skew(self, host: str, seconds: float) -> None:
         self.world.nodes[host].clock_skew = seconds
+
+    def restart_redis(self, *, keep_data: bool) -> None:
+        """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
+        self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
+        self.redis.crash()
+        self.redis.restart(keep_data=keep_data)
+
+    def drop_redis_connections(self) -> None:
+        """As CLIENT KILL of all of them."""
+        self.fault("redis closes its connections")
+        self.redis.kill_connections()
+
+    async def until_time(self, when: float) -> None:
+        """Sleeps until a virtual time."""
+        await asyncio.sleep(max(0.0, when - self.world.now))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -13,6 +13,7 @@ from typing import Any
 import redis.asyncio
 from fakeredis import FakeServer
 from fakeredis._clients._tcp_server import encode_reply
+from fakeredis._commands import command
 from fakeredis.aioredis import AsyncFakeSocket
 
 from sim.network import Network
@@ -20,6 +21,11 @@ from sim.node import Node
 from sim.world import World
 
 PORT = 6379
+INFO = (
+    b"# Server\r\nredis_version:7.0.0\r\nredis_mode:standalone\r\n"
+    b"# Memory\r\nmaxmemory_policy:noeviction\r\n"
+    b"# Replication\r\nrole:master\r\n"
+)
 
 _PUSHES = frozenset(
     f"{prefix}{kind}".encode()
@@ -61,6 +67,11 @@ class _Socket(AsyncFakeSocket):
             runtime = _Lua(runtime)
             server._lua_runtime = runtime  # type: ignore[attr-defined]
         return runtime
+
+    @command(name="INFO", fixed=(), repeat=(bytes,))
+    def answer_info(self, *_sections: bytes) -> bytes:
+        """fakeredis has no INFO, which clients ask for the version and the policy."""
+        return INFO
 
     def put_response(self, msg: Any) -> None:
         self.reply(msg)
@@ -136,11 +147,16 @@ class RedisNode:
         self._network.crash(self.node)
 
     def restart(self, *, keep_data: bool) -> None:
-        """After ``crash``; every connection is gone, and the data too unless it is kept."""
+        """Comes back on the same address; every connection is gone, and the data too unless it is kept."""
+        self.crash()
         if not keep_data:
             self.data = self._empty()
         self.connections.clear()
         self.node = self._boot()
+
+    def hang(self, seconds: float) -> None:
+        """Accepts and takes everything, and answers nothing."""
+        self.node.pause(seconds)
 
     def kill_connections(self) -> int:
         """As ``CLIENT KILL`` of them all; how many there were."""

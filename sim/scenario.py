@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["Lab"], Coroutine[Any, Any, None]]
 
-MODULES = ("state",)
+MODULES = ("auth", "faults", "presence", "state", "usage")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 
 from realtime.errors import SettingsError
 
+from .parser import NoticingParser
+
 
 def client_options(timeout: float) -> dict[str, Any]:
     """Options of every client: what is sent is never sent again silently.
@@ -28,6 +30,7 @@ def client_options(timeout: float) -> dict[str, Any]:
         "health_check_interval": 0,
         "decode_responses": False,
         "protocol": 2,
+        "parser_class": NoticingParser,
     }
 
 

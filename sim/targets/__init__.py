@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from sim.errors import SimulatorError
@@ -40,12 +41,44 @@ class UnknownTarget(SimulatorError):
 
 
 def load(target: str) -> Factory:
-    """The factory of a target's name. Raises ``UnknownTarget``."""
+    """The factory of a target's name. Raises ``UnknownTarget``.
+
+    An application's own modules are imported anew for each instance: what is global in them belongs to a process.
+    """
     module_name, colon, attribute = BUILT_IN.get(target, target).partition(":")
-    if not colon:
+    if not colon or not module_name or not attribute:
         raise UnknownTarget(f"no target {target!r}: give {', '.join(BUILT_IN)} or MODULE:FACTORY")
     try:
-        factory: Factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownTarget(f"the target {target!r} cannot be loaded: {error}") from error
+        factory: Factory = _factory(importlib.import_module(module_name), attribute)
+    except Exception as error:  # an application's import may fail in any way
+        raise UnknownTarget(
+            f"the target {target!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return factory if target in BUILT_IN else _isolated(module_name, attribute)
+
+
+def _isolated(module_name: str, attribute: str) -> Factory:
+    from sim.isolation import Application
+    from sim.ownership import current_node
+
+    application = Application(module_name)
+
+    def make(context: Context) -> AsgiApp:
+        node = current_node()
+        if node is None:
+            return _factory(importlib.import_module(module_name), attribute)(context)
+        return _factory(application.load(node), attribute)(context)
+
+    return make
+
+
+def _factory(module: ModuleType, attribute: str) -> Factory:
+    found: Any = module
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    if not callable(found):
+        raise TypeError(
+            f"{attribute} is a {type(found).__name__}, not a factory that is called with a context"
+        )
+    factory: Factory = found
     return factory

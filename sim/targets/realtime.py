@@ -1,71 +1,29 @@
-"""The target ``realtime``: the layer of this repository, with its directory behind the simulated database host."""
+"""The target ``realtime``: the layer of this repository, with the doors that every target offers.
+
+The one file of ``sim`` that imports ``realtime``.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 
-from realtime.app import mount
+from realtime.app import create_app, mount
 from realtime.directory import User
-from realtime.errors import DirectoryUnavailable
+from realtime.errors import DirectoryUnavailable, RealtimeError
 from realtime.server import RealtimeServer
+from realtime.serving import make_server
 from realtime.settings import load_settings
 from sim.targets import Context
-
-LOOK_UP_SECONDS = 2.0
-
-
-class RemoteDirectory:
-    """A ``Directory`` that asks the database host: a connection for every look-up, so that none waits for another."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-
-    async def start(self) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-    async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
-        found = await self._ask("login", user_id)
-        if found is None:
-            return None
-        name, channels = found
-        return User(user_id, name, "user", "/user.png"), frozenset(channels)
-
-    async def user(self, user_id: str) -> User | None:
-        found = await self.login(user_id)
-        return None if found is None else found[0]
-
-    async def channels(self, user_id: str) -> frozenset[str]:
-        found = await self.login(user_id)
-        return frozenset() if found is None else found[1]
-
-    async def members(self, channel_id: str) -> frozenset[str]:
-        return frozenset(await self._ask("members", channel_id))
-
-    async def _ask(self, verb: str, argument: str) -> Any:
-        try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
-                reader, writer = await asyncio.open_connection(self._host, self._port)
-                try:
-                    writer.write(json.dumps([verb, argument]).encode() + b"\n")
-                    return json.loads(await reader.readline())
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError, ValueError) as error:
-            raise DirectoryUnavailable from error
+from sim.targets.directory import Directory, DirectoryError
+from sim.targets.doors import open_doors
 
 
 def make_app(context: Context) -> FastAPI:
-    """One instance. ``context.settings`` go to ``realtime.settings`` by their field names."""
+    """One simulated instance. ``context.settings`` go to ``realtime.settings`` by their field names."""
     settings = load_settings(
         **{
             "webui_secret_key": context.secret,
@@ -87,5 +45,101 @@ def make_app(context: Context) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.realtime = server
+    open_doors(app, RealtimeBackend(server), refusal)
     mount(app, server)
     return app
+
+
+def serve(*, host: str, port: int, redis_url: str, database_url: str, demo: bool) -> None:
+    """One instance as a process, with doors, on its real database. Raises ``ValueError`` for a wrong setting."""
+    try:
+        settings = load_settings(
+            websocket_manager="redis", websocket_redis_url=redis_url, database_url=database_url, demo=demo
+        )
+        settings.check_host(host)
+    except RealtimeError as error:
+        raise ValueError(str(error)) from None
+    app = create_app(settings)
+    open_doors(app, RealtimeBackend(app.state.realtime), refusal)
+    make_server(app, host=host, port=port).run()
+
+
+def refusal(error: Exception) -> tuple[str, str] | None:
+    return (error.code, str(error)) if isinstance(error, RealtimeError) else None
+
+
+class RealtimeBackend:
+    """See ``sim.targets.doors.Backend``."""
+
+    def __init__(self, server: RealtimeServer) -> None:
+        self._server = server
+
+    async def emit(self, request_info: Mapping[str, Any], event: Any) -> None:
+        await self._server.get_event_emitter(request_info)(event)
+
+    async def call(self, request_info: Mapping[str, Any], event: Any) -> Any:
+        return await self._server.get_event_call(request_info)(event)
+
+    async def enter(self, room: str, user_ids: list[str]) -> None:
+        await self._server.enter_room_for_users(room, user_ids)
+
+    async def tell(self, event: str, data: Any, room: str | None, user_ids: list[str] | None) -> None:
+        if user_ids is None:
+            await self._server.wire.emit(event, data, room=room)
+        else:
+            await self._server.emit_to_users(event, data, user_ids)
+
+    async def room(self, name: str) -> list[str]:
+        return await self._server.get_user_ids_from_room(name)
+
+    async def models(self) -> list[str]:
+        return await self._server.get_models_in_use()
+
+    async def message(self, chat_id: str, message_id: str) -> str | None:
+        found = await self._server.messages.read(chat_id, message_id)
+        return None if found is None else found.text
+
+    async def pools(self) -> dict[str, Any]:
+        server = self._server
+        return {
+            "sessions": await server.SESSION_POOL.items(),
+            "users": await server.USER_POOL.items(),
+            "usage": await server.USAGE_POOL.items(),
+        }
+
+
+class RemoteDirectory:
+    """The layer's ``Directory`` on the simulated database host."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._directory = Directory(host, port)
+
+    async def start(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
+        try:
+            found = await self._directory.login(user_id)
+        except DirectoryError as error:
+            raise DirectoryUnavailable from error
+        if found is None:
+            return None
+        channels = frozenset(found.pop("channels"))
+        return User(**found), channels
+
+    async def user(self, user_id: str) -> User | None:
+        found = await self.login(user_id)
+        return None if found is None else found[0]
+
+    async def channels(self, user_id: str) -> frozenset[str]:
+        found = await self.login(user_id)
+        return frozenset() if found is None else found[1]
+
+    async def members(self, channel_id: str) -> frozenset[str]:
+        try:
+            return frozenset(await self._directory.ask("members", channel_id))
+        except DirectoryError as error:
+            raise DirectoryUnavailable from error

@@ -17,6 +17,7 @@ from realtime.link.publisher import BATCH, Publisher
 from sim.processes.process import free_port
 from sim.processes.redis import RedisServer
 from tests.link.lab import background, proxied, say_garbage, say_nothing, serving
+from tests.support.relay import relay
 from tests.support.stack import until
 
 
@@ -158,6 +159,17 @@ async def test_a_connection_that_was_killed_while_idle_loses_no_message(redis_se
         await asyncio.to_thread(redis_server.execute, "CLIENT", "KILL", "TYPE", "normal")
         await asyncio.sleep(0.05)
         await it.publish("c", b"y")
+
+
+async def test_a_connection_that_was_reset_while_idle_loses_no_message(redis_server: RedisServer) -> None:
+    """Found by the simulator (`python -m sim run redis-restart`): redis-py notices only an orderly end."""
+    async with relay(redis_server.port) as between:
+        it = publisher(f"redis://127.0.0.1:{between.port}/0")
+        async with background(it.run):
+            await it.publish("c", b"x")
+            between.reset()
+            await asyncio.sleep(0.05)  # the loop must look at its sockets once to see that one was reset
+            await it.publish("c", b"y")
 
 
 async def test_a_server_that_died_while_nothing_was_said_loses_no_message_if_there_is_another(

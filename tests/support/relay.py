@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 
@@ -15,6 +17,7 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
+        self._clients: list[asyncio.StreamWriter] = []
         self._passing = asyncio.Event()
         self._passing.set()
         self._born_silent = 0
@@ -29,6 +32,14 @@ class Relay:
         """From now on nothing reaches the clients; connections that come later are as silent."""
         self._passing.clear()
 
+    def reset(self) -> None:
+        """Resets the clients' connections, as a middlebox does that has forgotten them."""
+        for writer in self._clients:
+            connection = writer.get_extra_info("socket")
+            if connection is not None and not writer.is_closing():
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+
     def heal(self) -> None:
         """New connections work. Those that were silent stay so."""
         self._born_silent = self.connections
@@ -39,6 +50,7 @@ class Relay:
         number = self.connections
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers += [writer, there_writer]
+        self._clients.append(writer)
         for source, sink, down in ((reader, there_writer, False), (there_reader, writer, True)):
             task = asyncio.create_task(self._pass(source, sink, number, down=down))
             self._tasks.add(task)

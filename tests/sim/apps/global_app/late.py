@@ -1,0 +1,3 @@
+"""Imported inside of a handler."""
+
+seen: list[str] = []
