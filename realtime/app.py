@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import socketio
 from fastapi import FastAPI, Response
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from realtime.directory import Directory
@@ -26,7 +27,9 @@ SOCKET_PATH = "/ws/socket.io"
 
 def mount(app: FastAPI, server: RealtimeServer) -> None:
     """Serves the layer's sockets under ``/ws`` of an application; starting and stopping it stays with the caller."""
-    app.mount("/ws", socketio.ASGIApp(server.wire, socketio_path=SOCKET_PATH))
+    # The router refuses all other paths; socketio by itself answers a websocket there as if it were a request.
+    sockets: ASGIApp = socketio.ASGIApp(server.wire, Router(), socketio_path=SOCKET_PATH)
+    app.mount("/ws", LoopbackOnly(sockets) if server.settings.demo else sockets)
 
 
 def create_app(
@@ -36,7 +39,8 @@ def create_app(
     if directory is None:
         timeout = settings.realtime_state_timeout_seconds
         sql = SqlDirectory(settings.async_database_url, demo=settings.demo, timeout=timeout)
-        directory, messages = sql, messages or SqlMessageStore(sql.database)
+        directory = sql
+        messages = SqlMessageStore(sql.database) if messages is None else messages
     server = RealtimeServer(settings, directory, messages=messages)
 
     @asynccontextmanager

@@ -57,7 +57,7 @@ class Everyone:
         self._touched: set[str] = set()
         self._fresh = False
         self._given: dict[str, tuple[str, int]] = {}
-        """Who was given a list of which position since the last broadcast: the same one again would say nothing."""
+        """Who was given a list of which position while a broadcast was due: the same again would say nothing."""
         self.pacer = Pacer(self._broadcast, interval=interval, bytes_per_second=rate)
 
     async def greet(self, session: Session, *, diffs: bool) -> None:
@@ -77,7 +77,8 @@ class Everyone:
 
     def _send_list(self, session: Session, *, diffs: bool) -> None:
         payload = self._snapshot() if diffs else self._list()
-        self._given[session.sid] = self._replica.position
+        if self._touched or self._fresh:
+            self._given[session.sid] = self._replica.position
         self.pacer.charge(self._rooms.emit_local("user-list", payload, session.sid) * size(payload))
 
     async def _broadcast(self) -> int:

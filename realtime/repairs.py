@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from realtime.errors import LeaseLost, StateUnavailable
 from realtime.sessions import LeaseHolder, LocalSessions
-from realtime.state import Outcome, State, Token
+from realtime.state import Outcome, Session, State, Token
 
 log = logging.getLogger(__name__)
 
@@ -164,8 +164,14 @@ class Repairs:
         for batch in _batched(local.session for local in self._sessions):
             flags = await self._state.revoked([Token(s.user.id, s.jti, s.issued_at_ms) for s in batch])
             for session, revoked in zip(batch, flags, strict=True):
-                if revoked:
+                local = self._sessions.get(session.sid)
+                if revoked and local is not None and _same_token(local.session, session):
                     await self._on_revoked(session.sid)
+
+
+def _same_token(one: Session, other: Session) -> bool:
+    """A session may have brought a fresh token while the state was asked about the old one."""
+    return (one.user.id, one.jti, one.issued_at_ms) == (other.user.id, other.jti, other.issued_at_ms)
 
 
 def _batched(items: Iterable[_T], size: int = BATCH) -> Iterable[list[_T]]:

@@ -20,7 +20,7 @@ from realtime.ids import check_id
 from realtime.leasing import LeaseKeeper
 from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
 from realtime.messages import MessageStore
-from realtime.messages.memory import MemoryMessageStore
+from realtime.messages.memory import NoMessages
 from realtime.payloads import check_plain
 from realtime.presence import Audience, Everyone
 from realtime.repairs import Repairs
@@ -59,7 +59,7 @@ class RealtimeServer:
         the servers of one process."""
         self.settings = settings
         self.directory = directory
-        self.messages = messages or MemoryMessageStore()
+        self.messages = NoMessages() if messages is None else messages
         self.clock = FleetClock()
         self.tasks = Supervisor()
         self.draining = False
@@ -309,7 +309,11 @@ class RealtimeServer:
         await self.state.revoke_token(jti, until)
 
     async def revoke_user(self, user_id: str) -> None:
-        """The same for every token that was issued to the user up to now."""
+        """The same for every token that was issued to the user up to now: by its claim ``iat``, to the millisecond.
+
+        A token without ``iat`` could be of any age and is refused from then on; one whose ``iat`` is cut to whole
+        seconds seems older than it is, so hand out new ones with fractions (``create_token`` does), or a second later.
+        """
         check_id(user_id, what="user_id")
         await self.state.revoke_user(user_id)
 

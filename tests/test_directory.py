@@ -421,3 +421,22 @@ def test_a_missing_driver_is_named_with_what_to_install() -> None:
 def test_an_address_of_no_known_database_is_refused() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL"):
         SqlDirectory("mysql://somebody@127.0.0.1/none")
+
+
+async def test_what_is_wrong_with_the_database_is_for_the_log_and_not_for_clients(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with started(database_url) as it:
+        async with it.database.engine.begin() as connection:
+            await connection.execute(text("DROP TABLE realtime_memberships"))
+            await connection.execute(text("DROP TABLE realtime_users"))
+        for _ in range(2):
+            with pytest.raises(DirectoryUnavailable) as refused:
+                await it.login("ann")
+            assert str(refused.value) == DirectoryUnavailable.advice
+    told = [
+        record
+        for record in caplog.records
+        if record.levelname == "WARNING" and "realtime_users" in record.message
+    ]
+    assert len(told) == 1

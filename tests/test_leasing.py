@@ -561,3 +561,22 @@ def test_a_skewed_clock_is_put_right_as_exactly_as_answers_allow(skew: float) ->
     for took, error in ((2.0, 2.0), (0.1, 0.1), (0.01, 0.01), (1.0, 0.01)):
         clock.learn(round((now - took / 2) * 1000), took=took)
         assert abs(clock.time() - now) <= error + 0.002
+
+
+def test_a_session_that_brought_a_fresh_token_while_the_old_one_was_asked_about_stays() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid", jti="old"), None)
+        await state.revoke_token("old", 2**53)
+        held = node.verbs.hold("revoked", when="after")
+        node.leases.hurry(recheck_tokens=True)
+        await held.waiting()
+        await node.sessions.register(a_session("sid", jti="new"), None)
+        held.open()
+        await asyncio.sleep(TTL)
+        assert node.closed == []
+        await node.tasks.close()
+
+    run(scenario())

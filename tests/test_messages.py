@@ -11,7 +11,7 @@ import pytest
 from realtime.directory.database import Database
 from realtime.errors import DirectoryUnavailable, InvalidPayload
 from realtime.messages import Message, MessageStore
-from realtime.messages.memory import MemoryMessageStore
+from realtime.messages.memory import MemoryMessageStore, NoMessages
 from realtime.messages.sql import SqlMessageStore
 from tests.support.postgres import SQL_DATABASES
 from tests.support.sqlite_threads import until_sqlite_threads_ended
@@ -131,3 +131,17 @@ async def test_a_store_whose_database_is_gone_raises_a_typed_error(tmp_path: Pat
         await SqlMessageStore(database).append("chat", "m1", "x")
     await database.close()
     await until_sqlite_threads_ended()
+
+
+async def test_an_application_that_gave_no_store_keeps_nothing_and_is_still_told_what_could_not_be_kept() -> (
+    None
+):
+    store = NoMessages()
+    await store.append("chat", "message", "text")
+    await store.replace("chat", "message", "text")
+    await store.add_status("chat", "message", {"done": True})
+    assert await store.read("chat", "message") is None
+    with pytest.raises(InvalidPayload):
+        await store.append("chat", "message", "\0")
+    with pytest.raises(InvalidPayload):
+        await store.add_status("chat", "", {})

@@ -175,6 +175,16 @@ async def test_who_already_holds_the_list_is_not_sent_it_again() -> None:
     assert len(rooms.clients["second"].got) == 1
 
 
+async def test_lists_that_are_given_while_nothing_changes_leave_nothing_behind() -> None:
+    copy, rooms = Copy(), FakeRooms()
+    audience = everyone(copy, rooms)
+    for number in range(30):
+        rooms.connect(f"tab-{number}", diffs=False)
+        await audience.greet(a_session(f"tab-{number}", "ann"), diffs=False)
+        rooms.disconnect(f"tab-{number}")
+    assert not audience._given
+
+
 async def test_who_asks_again_and_again_does_not_keep_changes_from_the_others() -> None:
     copy, rooms = Copy(), FakeRooms()
     copy.users = {f"user-{number:04}" for number in range(1000)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from realtime.directory.migrating import migrate
 from realtime.directory.models import metadata
 from realtime.errors import DirectoryUnavailable, RealtimeError, SettingsError
 from realtime.urls import async_database_url, redacted
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class Database:
         self._timeout = timeout
         self._start_timeout = start_timeout
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._failing = False
         try:
             self.url = async_database_url(url)
         except ValueError:
@@ -138,9 +142,11 @@ class Database:
                         raise
                     await asyncio.sleep(0.02)
 
-        await self._bounded(create_patiently(), self._start_timeout)
+        await self._bounded(create_patiently(), self._start_timeout, starting=True)
 
-    async def _bounded(self, work: Coroutine[object, object, T], timeout: float) -> T:
+    async def _bounded(
+        self, work: Coroutine[object, object, T], timeout: float, *, starting: bool = False
+    ) -> T:
         """Await `work` no longer than `timeout`, even if it does not react to being cancelled.
 
         A driver that is cancelled may itself wait for a server that is gone, so asyncio's own time-outs,
@@ -154,9 +160,10 @@ class Database:
         finally:
             _cancel_once(task)
         if not task.done():
+            self._tell(f"no answer within {timeout:g} s")
             raise DirectoryUnavailable(f"The database did not answer within {timeout:g} s.")
         try:
-            return task.result()
+            answer = task.result()
         except asyncio.CancelledError:
             raise DirectoryUnavailable(
                 "The user directory is closed: this instance is shutting down."
@@ -165,9 +172,21 @@ class Database:
             raise
         except Exception as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            raise DirectoryUnavailable(
-                f"The database at {redacted(self.url)} failed: {type(reason).__name__}: {reason}"
-            ) from error
+            what = f"{type(reason).__name__}: {reason}"
+            if starting:
+                raise DirectoryUnavailable(f"The database at {redacted(self.url)} failed: {what}") from error
+            self._tell(what)
+            raise DirectoryUnavailable from error
+        if self._failing:
+            self._failing = False
+            log.info("the database can be used again")
+        return answer
+
+    def _tell(self, what: str) -> None:
+        """What went wrong is for the log, once per outage: clients are told only that something did."""
+        level = logging.DEBUG if self._failing else logging.WARNING
+        self._failing = True
+        log.log(level, "the database at %s cannot be used: %s", redacted(self.url), what)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

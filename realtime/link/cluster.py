@@ -17,7 +17,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.crc import key_slot
 
 from .closing import close_quietly, described
-from .options import client_options, url_options
+from .options import connection_options, url_options
 
 Address = tuple[str, int]
 
@@ -46,7 +46,7 @@ class ClusterConnector:
         options = url_options(url)
         self._tls = options.pop("connection_class", None) is SSLConnection
         self._seed: Address = str(options.pop("host", "localhost")), int(options.pop("port", 6379))
-        self._options = options | client_options(timeout)
+        self._options = options | connection_options(timeout)
         self._slot = key_slot(key.encode())
         self._each = timeout / 4  # a node that hangs must leave time to ask others
         self._known = {self._seed}
@@ -77,7 +77,9 @@ class ClusterConnector:
         """A node that answers, and who owns which slots as far as it knows."""
         failure: Exception | None = None
         for host, port in random.sample(sorted(self._known), len(self._known)):
-            node = Redis(host=host, port=port, ssl=self._tls, **self._options)
+            kind = SSLConnection if self._tls else Connection
+            pool = ConnectionPool(connection_class=kind, host=host, port=port, **self._options)
+            node = Redis.from_pool(pool)
             try:
                 async with asyncio.timeout(self._each):
                     reply: list[list[Any]] = await node.cluster("SLOTS")

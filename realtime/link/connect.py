@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from realtime.errors import SettingsError
 
 from .cluster import ClusterConnector
-from .options import client_options, url_options
+from .options import client_options, connection_options, url_options
 
 if TYPE_CHECKING:
     from realtime.settings import Settings
@@ -36,7 +36,7 @@ class SingleConnector:
 
     def __init__(self, url: str, *, timeout: float = 2.0, make: Callable[[], Redis] | None = None) -> None:
         self._make = make
-        self._options = {} if make is not None else url_options(url) | client_options(timeout)
+        self._options = {} if make is not None else url_options(url) | connection_options(timeout)
 
     def commands(self) -> Redis:
         return self._make() if self._make is not None else Redis.from_pool(ConnectionPool(**self._options))
@@ -61,7 +61,7 @@ class SentinelConnector:
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             hosts,
             sentinel_kwargs=client_options(each) | {"socket_timeout": each},
-            **options | client_options(timeout),
+            **options | connection_options(timeout),
         )
 
     def commands(self) -> Redis:

@@ -30,15 +30,19 @@ def client_options(timeout: float) -> dict[str, Any]:
         "health_check_interval": 0,
         "decode_responses": False,
         "protocol": 2,
-        "parser_class": NoticingParser,
     }
+
+
+def connection_options(timeout: float) -> dict[str, Any]:
+    """The same for the connections of a pool, which ``Redis(…)`` does not take: they notice a reset too."""
+    return client_options(timeout) | {"parser_class": NoticingParser}
 
 
 def url_options(url: str) -> dict[str, Any]:
     """The connection options that a URL gives. Raises ``SettingsError`` for one that does not exist."""
     try:
         options: dict[str, Any] = dict(parse_url(url))
-        ConnectionPool(**options | client_options(1)).make_connection()  # type: ignore[no-untyped-call]  # connects to nothing yet
+        ConnectionPool(**options | connection_options(1)).make_connection()  # type: ignore[no-untyped-call]  # connects to nothing yet
     except TypeError as error:
         unknown = str(error).rpartition(" ")[2]
         raise SettingsError(f"WEBSOCKET_REDIS_URL: redis-py has no connection option {unknown}") from None

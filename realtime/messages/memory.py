@@ -8,6 +8,26 @@ from realtime.messages import Message
 from realtime.messages.checking import check_key, checked_text, status_from_json, status_to_json
 
 
+class NoMessages:
+    """A `MessageStore` that checks what it is given and keeps nothing: for an application that gave no store."""
+
+    async def append(self, chat_id: str, message_id: str, text: str) -> None:
+        check_key(chat_id, message_id)
+        checked_text(text)
+
+    async def replace(self, chat_id: str, message_id: str, text: str) -> None:
+        check_key(chat_id, message_id)
+        checked_text(text)
+
+    async def add_status(self, chat_id: str, message_id: str, status: Mapping[str, object]) -> None:
+        check_key(chat_id, message_id)
+        status_to_json(status)
+
+    async def read(self, chat_id: str, message_id: str) -> Message | None:
+        check_key(chat_id, message_id)
+        return None
+
+
 class MemoryMessageStore:
     """A `MessageStore` in a dictionary."""
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from realtime.app import ReadableStart, create_app
+from realtime.app import ReadableStart, create_app, mount
 from realtime.directory.memory import MemoryDirectory
 from realtime.errors import DirectoryUnavailable
+from realtime.server import RealtimeServer
 from realtime.settings import load_settings
 from tests.support.stack import SECRET, make_settings
 
@@ -84,12 +86,12 @@ async def test_health_and_ready_answer_what_an_orchestrator_asks() -> None:
         await server.stop()
 
 
-async def asked(app: Any, kind: str, server: Any) -> Any:
+async def asked(app: Any, kind: str, server: Any, path: str = "/health") -> Any:
     """The type and the status or code of the first message that the application answers."""
     answers: list[Any] = []
     scope = {
         "type": kind,
-        "path": "/health",
+        "path": path,
         "method": "GET",
         "headers": [],
         "query_string": b"",
@@ -123,3 +125,12 @@ async def test_a_demo_refuses_who_reaches_it_otherwise_whatever_server_runs_it(s
 async def test_without_demo_every_address_is_served() -> None:
     app = create_app(make_settings(webui_secret_key=SECRET), directory=MemoryDirectory())
     assert (await asked(app, "http", ("192.168.0.7", 80)))["status"] == 200
+
+
+async def test_a_demo_inside_another_application_refuses_who_reaches_it_otherwise() -> None:
+    """Its tokens can be made by anybody, whatever directory the application brings."""
+    app = FastAPI()
+    mount(app, RealtimeServer(load_settings(demo=True), MemoryDirectory()))
+    for path in ("/ws/socket.io/", "/ws/other"):
+        assert (await asked(app, "websocket", ("192.168.0.7", 80), path))["code"] == 1008
+        assert (await asked(app, "http", ("192.168.0.7", 80), path))["status"] == 403
