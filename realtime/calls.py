@@ -14,6 +14,7 @@ from realtime.errors import CallTimeout, Forbidden, InvalidPayload, SessionGone,
 from realtime.ids import check_id
 from realtime.locks import KeyedLocks
 from realtime.messages import MessageStore
+from realtime.messages.checking import checked_text, status_to_json
 from realtime.payloads import check_plain
 from realtime.replica import Difference
 from realtime.state import Session, State
@@ -87,8 +88,8 @@ class Emitters:
 
         ``request_info``: ``{"user_id", "session_id", "chat_id"?, "message_id"?}``. With ``resume`` a call whose
         session is gone goes on with another of the user's, or with the one that a reload brings, within the time.
-        Raises ``SessionGone`` at once when the session is gone, ``CallTimeout``, ``Forbidden`` when it is somebody
-        else's, ``StateUnavailable``.
+        Raises ``SessionGone`` at once when the session is gone or becomes somebody else's, ``CallTimeout``,
+        ``Forbidden`` when it already is somebody else's, ``StateUnavailable``.
         """
         user_id = check_id(request_info.get("user_id"), what="user_id")
         session_id = check_id(request_info.get("session_id"), what="session_id")
@@ -146,7 +147,10 @@ class Emitters:
                 self._losses += 1
                 self._look_for_orphans()
             with json_only():
-                return await self._manager.call("chat-events", payload, sid=sid, timeout=self._call_timeout)
+                # Until the question reaches it, the session can become another user's.
+                return await self._manager.call(
+                    "chat-events", payload, sid=sid, timeout=self._call_timeout, member_of=f"user:{user_id}"
+                )
         finally:
             self._awaited[sid] -= 1
             if not self._awaited[sid]:
@@ -154,11 +158,13 @@ class Emitters:
 
     async def _call_any(self, session_id: str, user_id: str, payload: dict[str, Any]) -> Any:
         """The caller's time-out ends this."""
+        asked: Counter[str] = Counter()
         tried: set[str] = set()
         sid: str | None = session_id
         pause = FIRST_LOOK_SECONDS
         while True:
             if sid is not None:
+                asked[sid] += 1
                 tried.add(sid)
                 try:
                     return await self._call(sid, user_id, payload)
@@ -171,6 +177,8 @@ class Emitters:
             if sid is None:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_LOOK_SECONDS, 2 * pause)
+                # One that was asked while it signed in was not yet in its user's room, and said that it is gone.
+                tried = {each for each in tried if asked[each] > 1}
 
     async def _emit(self, payload: dict[str, Any], user_id: str) -> None:
         with json_only():
@@ -184,10 +192,12 @@ class Emitters:
         if not isinstance(data, Mapping):
             raise InvalidPayload(f"data: a {kind} event carries an object")
         if kind == "status":
+            status_to_json(data)
             return partial(self._messages.add_status, chat_id, message_id, data)
         content = data.get("content", "")
         if not isinstance(content, str):
             raise InvalidPayload("data.content: must be text")
+        checked_text(content)
         keep = self._messages.append if kind == "message" else self._messages.replace
         return partial(keep, chat_id, message_id, content)
 

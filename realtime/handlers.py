@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from realtime.auth import Claims, decode_token
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHANNEL_READS = 3
+"""How often at most a sign-in reads channels that change meanwhile."""
 OWN_JOIN_SECONDS = 0.25
 """How long a new client's first list may wait for the client itself to be on it."""
 
@@ -86,8 +89,10 @@ class Handlers:
 
     async def join_channels(self, sid: str, *args: Any) -> dict[str, Any]:
         """``{"auth": {"token"}}`` → ``{"channels": […]}``: joins the rooms of new channels, leaves those lost."""
-        session = await self._identify(sid, args)
-        return {"channels": sorted(room[8:] for room in session.rooms if room.startswith("channel:"))}
+        await self._identify(sid, args)
+        return {
+            "channels": sorted(room[8:] for room in self._server.rooms.of(sid) if room.startswith("channel:"))
+        }
 
     async def channel_events(self, sid: str, *args: Any) -> None:
         """From a member to the whole channel, with who says it."""
@@ -163,12 +168,31 @@ class Handlers:
                 raise TokenRevoked
             server.strangers.set(sid, None)
             server.expiries.set(sid, claims.expires_at)
-            server.rooms.join(sid, own)
+            session = await self._join(session, own, channels)
             if before is None:
                 await self._greet(session, registered)
         except BaseException:
             await self._leave_identity(sid)
             raise
+        return session
+
+    async def _join(self, session: Session, own: frozenset[str], channels: frozenset[str]) -> Session:
+        """Enters the rooms that are its own, and makes up for changes of its channels while it was not in them.
+
+        ``leave_room_for_users`` passes over a session that is not registered or not in the room yet. From the entering
+        on it does not: what is read then and still the same cannot have been left before.
+        """
+        server, sid = self._server, session.sid
+        server.rooms.join(sid, own)
+        for _ in range(CHANNEL_READS):
+            now = await server.directory.channels(session.user.id)
+            if now == channels:
+                break
+            channels = now
+            own = self._rooms_of(session.user, channels)
+            server.rooms.join(sid, own)
+            await server.sessions.change_rooms(sid, functools.partial(server.rooms.of, sid))
+            session = replace(session, rooms=own | server.rooms.of_application(sid))
         return session
 
     async def _greet(self, session: Session, registered: Registered) -> None:
@@ -194,6 +218,7 @@ class Handlers:
         """Hears nothing of the user's from here on; unless it signs in in time, it is closed."""
         server = self._server
         server.rooms.leave_all(sid)
+        server.manager.forget_asks(sid)
         server.expiries.set(sid, None)
         server.strangers.set(sid, server.monotonic() + self._settings.realtime_auth_grace_seconds)
         await server.sessions.unregister([sid])

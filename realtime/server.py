@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -284,19 +284,20 @@ class RealtimeServer:
         Raises ``InvalidPayload`` for a name that the layer keeps to itself: ``user:…``, ``~…``, a session's.
         """
         await self._check_room(room)
-        for sid in await self._sids(user_ids):
-            await self.manager.enter_room(sid, "/", room)
+        await self._for_each(user_ids, lambda sid: self.manager.move(sid, room, into=True))
 
     async def leave_room_for_users(self, room: str, user_ids: list[str]) -> None:
-        """Takes every session of these users out of a room, on all instances. Raises as ``enter_room_for_users``."""
+        """Takes every session of these users out of a room, on all instances. Raises as ``enter_room_for_users``, and
+        as ``disconnect_user``."""
         await self._check_room(room)
-        for sid in await self._sids(user_ids):
-            await self.manager.leave_room(sid, "/", room)
+        await self._for_each(user_ids, lambda sid: self.manager.move(sid, room, into=False))
 
     async def disconnect_user(self, user_id: str) -> None:
-        """Closes every session of the user on all instances; their clients do not come back by themselves."""
-        for sid in await self._sids([user_id]):
-            await self.wire.close(sid, Close.KICKED)
+        """Closes every session of the user on all instances; their clients do not come back by themselves.
+
+        Raises ``StateUnavailable`` or ``BusOverloaded`` when some instance could not be told: then do it again.
+        """
+        await self._for_each([user_id], lambda sid: self.wire.close(sid, Close.KICKED))
 
     async def revoke_token(self, jti: str, expires_at: float | None = None) -> None:
         """Closes the sessions of one token on all instances and lets it in no more.
@@ -316,6 +317,17 @@ class RealtimeServer:
         """
         check_id(user_id, what="user_id")
         await self.state.revoke_user(user_id)
+
+    async def _for_each(self, user_ids: list[str], act: Callable[[str], Awaitable[object]]) -> None:
+        """With every session of these users; what failed for one is raised when all the others were tried."""
+        failure: RealtimeError | None = None
+        for sid in await self._sids(user_ids):
+            try:
+                await act(sid)
+            except RealtimeError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _sids(self, user_ids: list[str]) -> list[str]:
         return [session.sid for user_id in user_ids for session in await self.state.sessions_of(user_id)]

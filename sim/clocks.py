@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as real_datetime
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sim.ownership import Replacements, owner
+from sim.ownership import Replacements, current_node, owner
 from sim.world import START
+
+if TYPE_CHECKING:
+    from sim.node import Node
 
 MONOTONIC_START = 1000.0
 MOST_LOOKS = 100_000
@@ -34,34 +37,30 @@ def replace_clocks(replacements: Replacements) -> None:
 
 def wall() -> float:
     """The wall clock of the host whose code asks; elsewhere one that is right."""
-    world = owner.world
-    assert world is not None
-    node = world.current
-    if node is None:
-        return START + world.now
-    _look()
-    return node.wall_time()
+    node = current_node()
+    if node is not None:
+        _look(node)
+        return node.wall_time()
+    assert owner.world is not None
+    return START + owner.world.now
 
 
 def monotonic() -> float:
-    world = owner.world
-    assert world is not None
-    if world.current is not None:
-        _look()
-    return MONOTONIC_START + world.now
+    node = current_node()
+    if node is not None:
+        _look(node)
+    assert owner.world is not None
+    return MONOTONIC_START + owner.world.now
 
 
 def sleep(seconds: float) -> None:
     """``time.sleep`` on a node: it stands still, the others go on."""
-    assert owner.world is not None
-    assert owner.world.current is not None
-    owner.world.current.park(lambda: False, seconds, f"time.sleep({seconds:g})")
-
-
-def _look() -> None:
-    assert owner.world is not None
-    node = owner.world.current
+    node = current_node()
     assert node is not None
+    node.park(lambda: False, seconds, f"time.sleep({seconds:g})")
+
+
+def _look(node: Node) -> None:
     node.looks += 1
     if node.looks > MOST_LOOKS:
         node.looks = MOST_LOOKS // 2

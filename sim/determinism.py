@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import random
+import threading
 from collections.abc import Iterator
 
 from sim import ordering, randomness
@@ -31,7 +32,7 @@ def owned(world: World, seed: int) -> Iterator[None]:
         raise RuntimeError("another world is running in this process")
     was_enabled = gc.isenabled()
     gc.disable()
-    owner.world, owner.seed = world, seed
+    owner.world, owner.seed, owner.thread = world, seed, threading.get_ident()
     world.on_switch = show_modules_of
     ordering.begin()
     randomness.begin(seed)

@@ -6,6 +6,7 @@ What is installed in the place of a function asks here each time: in a world the
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,19 @@ class Owner:
     def __init__(self) -> None:
         self.world: World | None = None
         self.seed = 0
+        self.thread = 0
+        """The thread that the world runs in; what others do is their own affair, and no part of the run."""
 
 
 owner = Owner()
 
 
 def current_node() -> Node | None:
-    """The node whose code runs, if any."""
+    """The node whose code runs here, if any."""
     world = owner.world
-    return None if world is None else world.current
+    if world is None or world.current is None or threading.get_ident() != owner.thread:
+        return None
+    return world.current
 
 
 class Replacements:

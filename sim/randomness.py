@@ -9,8 +9,9 @@ import hashlib
 import os
 import random
 import ssl
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sim.ownership import Replacements, owner
@@ -39,8 +40,8 @@ FUNCTIONS = (
 )
 
 _streams: dict[str, tuple[random.Random, random.Random]] = {}
-_generators: list[random.Random] = []
-"""Generators that libraries made when they were imported, seeded by the system then."""
+_generators: list[tuple[str, random.Random]] = []
+"""Generators that libraries made when they were imported, seeded by the system then; with names where they have any."""
 
 
 def replace_randomness(replacements: Replacements) -> None:
@@ -60,21 +61,27 @@ def replace_randomness(replacements: Replacements) -> None:
             seed(self, int.from_bytes(_entropy(32), "big"))
         else:
             seed(self)
-            _generators.append(self)
+            _generators.append(("", self))
 
     random.Random.seed = seeded  # type: ignore[method-assign]
 
 
-def know_generators(found: list[random.Random]) -> None:
-    """Generators that were there before."""
-    _generators.extend(found)
+def know_generators(found: Iterable[random.Random]) -> None:
+    """Generators that were there before. Their order is no help: it is another one in every process."""
+    names = {
+        id(value): f"{module_name}.{name}"
+        for module_name, module in sorted(sys.modules.items(), reverse=True)
+        for name, value in sorted(vars(module).items(), reverse=True)
+        if isinstance(value, random.Random)
+    }
+    _generators.extend((names.get(id(generator), ""), generator) for generator in found)
 
 
 def begin(seed: int) -> None:
     """A world begins: what it draws depends on its seed alone."""
     _streams.clear()
-    for number, generator in enumerate(_generators):
-        generator.seed(f"{seed} {number}")
+    for name, generator in _generators:
+        generator.seed(f"{seed} {name}")
 
 
 def _stream() -> tuple[random.Random, random.Random]:

@@ -42,6 +42,9 @@ class SqlDirectory:
         self._lookups = (
             self._logins if not demo else Batcher(self._fetch, timeout=timeout, max_batch=max_batch)
         )
+        self._channels: Batcher[str, frozenset[str]] = Batcher(
+            self._fetch_channels, timeout=timeout, max_batch=max_batch
+        )
 
     async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
         return await self._logins.load(user_id)
@@ -51,8 +54,7 @@ class SqlDirectory:
         return None if found is None else found[0]
 
     async def channels(self, user_id: str) -> frozenset[str]:
-        found = await self._lookups.load(user_id)
-        return frozenset() if found is None else found[1]
+        return await self._channels.load(user_id) or frozenset()
 
     async def members(self, channel_id: str) -> frozenset[str]:
         async def query(connection: AsyncConnection) -> frozenset[str]:
@@ -90,6 +92,7 @@ class SqlDirectory:
     async def close(self) -> None:
         await self._logins.close()
         await self._lookups.close()
+        await self._channels.close()
         await self.database.close()
 
     async def _fetch(self, user_ids: list[str]) -> Mapping[str, Login]:
@@ -97,12 +100,14 @@ class SqlDirectory:
 
         async def query(connection: AsyncConnection) -> dict[str, Login]:
             found = (await connection.execute(_USERS, parameters)).all()
-            channels: dict[str, list[str]] = {}
-            for user_id, channel_id in await connection.execute(_MEMBERSHIPS, parameters):
-                channels.setdefault(user_id, []).append(channel_id)
-            return {row[0]: (User(*row), frozenset(channels.get(row[0], ()))) for row in found}
+            channels = await _channels_of(connection, parameters)
+            return {row[0]: (User(*row), channels.get(row[0], frozenset())) for row in found}
 
         return await self.database.read(query)
+
+    async def _fetch_channels(self, user_ids: list[str]) -> Mapping[str, frozenset[str]]:
+        parameters = {"ids": _padded(user_ids)}
+        return await self.database.read(lambda connection: _channels_of(connection, parameters))
 
     async def _fetch_or_create(self, user_ids: list[str]) -> Mapping[str, Login]:
         found = await self._fetch(user_ids)
@@ -126,6 +131,15 @@ class SqlDirectory:
                 await connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
         await self.database.write(write)
+
+
+async def _channels_of(
+    connection: AsyncConnection, parameters: Mapping[str, object]
+) -> dict[str, frozenset[str]]:
+    channels: dict[str, list[str]] = {}
+    for user_id, channel_id in await connection.execute(_MEMBERSHIPS, parameters):
+        channels.setdefault(user_id, []).append(channel_id)
+    return {user_id: frozenset(names) for user_id, names in channels.items()}
 
 
 def _row(user: User) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from realtime.errors import SessionGone
+from realtime.errors import RealtimeError, SessionGone
 
 
 class Asker(Protocol):
@@ -16,8 +16,8 @@ class Asker(Protocol):
 
     def answer(self, args: Sequence[Any]) -> None: ...
 
-    def gone(self, sid: str) -> None:
-        """A socket that was asked has closed, or the asker has to give way."""
+    def gone(self, sid: str, error: RealtimeError | None = None) -> None:
+        """No answer comes: a socket that was asked has closed, the asker has to give way, or `error`."""
 
 
 class CallWaiter:
@@ -32,9 +32,9 @@ class CallWaiter:
         if not self.future.done():
             self.future.set_result(args)
 
-    def gone(self, sid: str) -> None:
+    def gone(self, sid: str, error: RealtimeError | None = None) -> None:
         if not self.future.done():
-            self.future.set_exception(SessionGone())
+            self.future.set_exception(error or SessionGone())
             # Whoever called may have been cancelled: then nobody looks, and that is no news.
             self.future.exception()
 
@@ -53,7 +53,7 @@ class CallbackAsker:
         if inspect.iscoroutine(result):
             self.spawn(result)
 
-    def gone(self, sid: str) -> None:
+    def gone(self, sid: str, error: RealtimeError | None = None) -> None:
         """Stock semantics: a callback that is never answered is never called."""
 
 
@@ -78,7 +78,7 @@ class RemoteAsker:
     def answer(self, args: Sequence[Any]) -> None:
         self.answered(self.question, args)
 
-    def gone(self, sid: str) -> None:
+    def gone(self, sid: str, error: RealtimeError | None = None) -> None:
         if sid == self.question.room:  # in a room of several the others may still answer
             self.lost(self.question)
 

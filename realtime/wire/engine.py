@@ -30,8 +30,10 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.closing: bool
         self.closed: bool
         self.upgraded: bool
+        self.upgrading: bool
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
+        self._upgrade: WireWebSocket | None = None
 
     def post(self, packets: Wire) -> bool:
         """Queue packets at once and together; False if the session is closing.
@@ -73,6 +75,11 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.closed = True
         if self.server.sockets.get(self.sid) is self:
             del self.server.sockets[self.sid]
+        self._abandon_upgrade()
+
+    def _abandon_upgrade(self) -> None:
+        if self._upgrade is not None:
+            self._upgrade.give_up()
 
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
         """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline.
@@ -98,7 +105,21 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         await super().receive(pkt)
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        """Adds to AsyncSocket.handle_get_request: the poll that takes the last packets ends the session."""
+        """Adds to AsyncSocket.handle_get_request: the poll that takes the last packets ends the session; an
+        upgrade is refused where websockets are not allowed, while another is under way, and at the end.
+        """
+        if self.connected and _asks_for_websocket(environ):
+            if "websocket" not in self.server.transports or self.upgrading or self.closing:
+                return self.server._bad_request("Cannot upgrade")
+            self.upgrading = True
+            try:
+                return await super().handle_get_request(environ)
+            finally:
+                self.upgrading = False  # stock leaves it, and answers every poll with nothing from then on
+        if self._is_shut():
+            # Who still polls is to get the last packets, which stock keeps for the websocket.
+            self._abandon_upgrade()
+            self.upgrading = False
         packets = await super().handle_get_request(environ)
         if self.closing and isinstance(packets, list):
             self._end()
@@ -126,8 +147,10 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     async def _websocket_handler(self, ws: Any) -> None:
         """Adds to AsyncSocket._websocket_handler: whatever ends it ends the session; stock keeps the session
         of a client that sent a malformed frame until a ping times out, and lets the error out into the ASGI
-        server.
+        server. A session that does not move to this websocket is left as it was, and the websocket closed.
         """
+        if self.connected:
+            self._upgrade = ws
         try:
             await super()._websocket_handler(ws)
         except Exception as error:
@@ -136,20 +159,63 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
                 await ws.close()
         finally:
+            self._upgrade = None
             if self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
+            else:
+                await ws.close()
+
+
+def _asks_for_websocket(environ: dict[str, Any]) -> bool:
+    connection = [each.strip() for each in environ.get("HTTP_CONNECTION", "").lower().split(",")]
+    return "upgrade" in connection and environ.get("HTTP_UPGRADE", "").lower() == "websocket"
 
 
 class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
-    """Replaces the ASGI driver's WebSocket.close, which knows neither a close code nor a reason."""
+    """The ASGI driver's websocket, with a limit on how long a session takes to move to it."""
+
+    def __init__(self, handler: Any, server: WireEngine) -> None:
+        super().__init__(handler, server)
+        self._move_before = asyncio.get_running_loop().time() + server.ping_timeout
+        self._waiting: asyncio.Timeout | None = None
+
+    async def wait(self) -> Any:
+        """Adds to WebSocket.wait: until the session has moved here, TimeoutError (which stock takes for a
+        client that left) when that takes longer than a ping may, or after `give_up`.
+        """
+        if self.handler.__self__.upgraded:
+            return await super().wait()
+        try:
+            async with asyncio.timeout_at(self._move_before) as self._waiting:
+                return await super().wait()
+        finally:
+            self._waiting = None
+
+    def give_up(self) -> None:
+        """The session is not to move here any more."""
+        self._move_before = 0.0
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(0.0)
 
     async def close(self) -> None:
+        """Replaces WebSocket.close, which knows neither a close code nor a reason."""
         session: WireSocket = self.handler.__self__
         message = {"type": "websocket.close", "code": session.close_code, "reason": session.close_reason}
         try:
             await self.asgi_send(message)
         except Exception as error:
             session.server.logger.debug("%s: closing a closed websocket: %r", session.sid, error)
+
+
+class _ClientLeftError(Exception):
+    """A request ended before its body came."""
+
+
+async def _translate_request(scope: Any, receive: Any, send: Any) -> dict[str, Any]:
+    environ: dict[str, Any] = await asgi.translate_request(scope, receive, send)
+    if not environ:
+        raise _ClientLeftError()
+    return environ
 
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
@@ -164,7 +230,16 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     def __init__(self, *, gone: Callable[[str, str], None], logger: logging.Logger, **options: Any) -> None:
         super().__init__(async_mode="asgi", logger=logger, **options)
         self.gone = gone
-        self._async = {**self._async, "websocket": WireWebSocket}
+        self._async = {**self._async, "websocket": WireWebSocket, "translate_request": _translate_request}
+
+    async def handle_request(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds to AsyncServer.handle_request: a client that leaves before it has sent its request is nothing
+        to answer, where stock raises KeyError.
+        """
+        try:
+            return await super().handle_request(*args, **kwargs)
+        except _ClientLeftError:
+            return None
 
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
@@ -179,7 +254,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         session = self.sockets[sid] = WireSocket(self, sid)
         handshake = {
             "sid": sid,
-            "upgrades": self._upgrades(sid, transport),
+            "upgrades": self._upgrades(sid, transport) if "websocket" in self.transports else [],
             "pingTimeout": int(self.ping_timeout * 1000),
             "pingInterval": int((self.ping_interval + self.ping_interval_grace_period) * 1000),
             "maxPayload": self.max_http_buffer_size,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketio.packet import Packet
 
-from realtime.errors import Close
+from realtime.errors import Close, MessageTooLarge
 
 from .calls import Question, RemoteAsker
 from .delivery import logger
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PICKLE = b"\x80"
 _TURNS = 64
+_ANSWER_TOO_LARGE = "The client's answer is too large to be carried between instances: ask for less at once."
 
 
 class Inbound:
@@ -29,8 +30,8 @@ class Inbound:
 
     Messages are handled in the order in which they came. Whatever is wrong with one is counted and logged,
     and the next one is handled. Three methods are this package's own, which stock instances ignore: `gone`
-    tells a host that the socket it asked has closed, `forget` takes a question back, `close` closes a socket
-    with a reason.
+    tells a host that the socket it asked has closed or, by a `code`, that its answer cannot be carried;
+    `forget` takes a question back; `close` closes a socket with a reason.
     """
 
     def __init__(self, manager: WireManager, *, limit: int, limit_bytes: int) -> None:
@@ -98,8 +99,8 @@ class Inbound:
             await handler(message)
 
     async def _emit(self, message: Message) -> None:
-        """Replaces AsyncPubSubManager._handle_emit: fields are checked, an asked sid that just left is
-        reported.
+        """Replaces AsyncPubSubManager._handle_emit: fields are checked, an asked sid that just left,
+        or is not in the room of our field `member_of`, is reported.
         """
         args = message["data"]
         if message.get("binary"):
@@ -119,7 +120,9 @@ class Inbound:
             if not isinstance(asked, str) or not isinstance(namespace, str):
                 raise ValueError("callback")
             asker = self.asker(Question(_text(message, "host_id"), asked, namespace, number))
-            if room == asked and self._manager.was_here(asked):
+            member = self._manager.book.get(asked, namespace)
+            lost = member is not None and self._manager.may_not_ask(member, message.get("member_of"))
+            if room == asked and (lost or self._manager.was_here(asked)):
                 asker.gone(asked)
                 return
         event, namespace = _text(message, "event"), message["namespace"] or "/"
@@ -135,7 +138,11 @@ class Inbound:
     async def _gone(self, message: Message) -> None:
         sid = _text(message, "sid")
         asker = self._manager.waiting.take(message["id"], sid)
-        if asker is not None:
+        if asker is None:
+            return
+        if message.get("code") == MessageTooLarge.code:
+            asker.gone(sid, MessageTooLarge(_ANSWER_TOO_LARGE))
+        else:
             asker.gone(sid)
 
     async def _forget(self, message: Message) -> None:
@@ -174,13 +181,14 @@ class Inbound:
             plain, attachments = Packet.deconstruct_binary(answer["args"])
             answer["args"] = [plain, *[base64.b64encode(each).decode() for each in attachments]]
             answer["binary"] = True
-        self._manager.post_message(answer)
+        instead = None
+        if self._manager.is_sid_room(question.namespace, question.room):  # in a room others may still answer
+            instead = {**_gone_message(question), "code": MessageTooLarge.code}
+        self._manager.post_message(answer, if_too_large=instead)
 
     def _unanswered(self, question: Question) -> None:
-        if question.host_id == self._manager.host_id:
-            return
-        lost = {"method": "gone", "sid": question.room, "namespace": question.namespace}
-        self._manager.post_message({**lost, "host_id": question.host_id, "id": question.id})
+        if question.host_id != self._manager.host_id:
+            self._manager.post_message(_gone_message(question))
 
     def _settle(self, room: str, number: Any, args: Sequence[Any]) -> None:
         asker = self._manager.waiting.take(number, room)
@@ -196,6 +204,11 @@ class Inbound:
     def _lost(self) -> None:
         self._manager.counters.bus_listener_restarts += 1
         logger.error("The task that handles messages of other instances was ended; it starts again.")
+
+
+def _gone_message(question: Question) -> Message:
+    lost = {"method": "gone", "sid": question.room, "namespace": question.namespace}
+    return {**lost, "host_id": question.host_id, "id": question.id}
 
 
 def _text(message: Message, field: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from socketio import packet
 
 # Names of events that only a library itself makes; the reference server refuses packets that carry one.
@@ -45,6 +48,9 @@ class Reader:
         if came.packet_type in (packet.BINARY_EVENT, packet.BINARY_ACK) and came.attachment_count:
             if came.attachment_count > self._max_attachments:
                 raise MalformedPacketError("too many attachments")
+            # Each attachment once: a client could otherwise have the server write one out a thousand times.
+            if sorted(_placeholders(came.data)) != list(range(came.attachment_count)):
+                raise MalformedPacketError("attachments and placeholders do not match")
             self._partial = came
             return None
         return came, self._bytes
@@ -75,6 +81,20 @@ def _check(came: packet.Packet) -> None:
         fits = False  # CONNECT_ERROR is the server's to send
     if not fits:
         raise MalformedPacketError(f"a packet of type {kind} does not look like this")
+
+
+def _placeholders(data: object) -> Iterator[Any]:
+    """The numbers that `Packet.reconstruct_binary` will look up."""
+    waiting = [data]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, list):
+            waiting += each
+        elif isinstance(each, dict):
+            if each.get("_placeholder") and "num" in each:
+                yield each["num"]
+            else:
+                waiting += each.values()
 
 
 def _is_event_name(name: object) -> bool:

@@ -117,15 +117,25 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         await self.publish(encoded)
 
     async def call(
-        self, event: str, data: Any = None, *, sid: str, timeout: float, namespace: str = "/"
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        sid: str,
+        timeout: float,
+        namespace: str = "/",
+        member_of: str | None = None,
     ) -> Any:
         """Ask a socket of any instance and return its answer: one value, a tuple of several, or None.
+
+        With `member_of` the socket is only asked if it is in that room when the question reaches it; otherwise
+        it counts as gone. Stock instances do not look.
 
         Raises `CallTimeout` after `timeout` seconds, `SessionGone` as soon as it is known that the socket has
         closed, `MessageTooLarge`, and what the bus raises. Whatever happens, nothing is kept afterwards.
         """
         member = self.book.get(sid, namespace)
-        if self._is_gone(sid, member):
+        if self._is_gone(sid, member, member_of):
             self.counters.calls_gone += 1
             raise SessionGone()
         number = next(self.numbers)
@@ -135,7 +145,7 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
                 if member is not None:
                     self.ask(member, event, data, number, waiter)
                 else:
-                    await self._ask_elsewhere(event, data, namespace, sid, number, waiter)
+                    await self._ask_elsewhere(event, data, namespace, sid, number, waiter, member_of)
                 args = await waiter.future
         except TimeoutError:
             self.counters.calls_timed_out += 1
@@ -157,21 +167,60 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             asker.gone(sid)
         return len(askers)
 
+    def forget_asks(self, sid: str) -> None:
+        """Whoever waits for an answer of this socket of this instance is told that it is gone; what it still answers
+        is nobody's.
+        """
+        member = self.book.members.get(sid)
+        if member is not None:
+            asks, member.asks = member.asks, {}
+            for asker in asks.values():
+                asker.gone(sid)
+
+    def may_not_ask(self, member: Member, member_of: str | None) -> bool:
+        """Whether a socket of this instance is gone, or not in the room that it has to be in; see `call`."""
+        return member.gone is not None or (member_of is not None and member_of not in member.rooms)
+
     async def close_elsewhere(self, sid: str, namespace: str, name: str) -> None:
         """Have the instance that owns `sid` close it for the `Close` of that name; stock instances ignore
-        this.
+        this. Raises what the bus raises.
         """
-        await self._publish(self._own("close", sid=sid, namespace=namespace, close=name))
+        await self._tell(self._own("close", sid=sid, namespace=namespace, close=name))
 
-    def _is_gone(self, sid: str, member: Member | None) -> bool:
+    async def move(self, sid: str, room: str, *, into: bool, namespace: str = "/") -> None:
+        """Have a socket of any instance enter or leave a room. Raises what the bus raises: whoever takes
+        somebody out of a room must know if that was not told.
+        """
+        if self.book.get(sid, namespace) is not None or self.was_here(sid):
+            await (self.enter_room if into else self.leave_room)(sid, namespace, room)
+        else:
+            method = "enter_room" if into else "leave_room"
+            await self._tell(self._own(method, sid=sid, room=room, namespace=namespace))
+
+    async def _tell(self, message: Message) -> None:
+        if self.bus is not None:
+            await self.bus.publish(self.channel, self.encode_message(message))
+            self.counters.bus_published += 1
+
+    def _is_gone(self, sid: str, member: Member | None, member_of: str | None) -> bool:
         if member is not None:
-            return member.gone is not None
+            return self.may_not_ask(member, member_of)
         return self.bus is None or sid in self._recently_gone
 
     async def _ask_elsewhere(
-        self, event: str, data: Any, namespace: str, sid: str, number: int, waiter: Asker
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        sid: str,
+        number: int,
+        waiter: Asker,
+        member_of: str | None,
     ) -> None:
-        encoded = self.encode_message(self._emit_message(event, data, namespace, sid, None, number))
+        message = self._emit_message(event, data, namespace, sid, None, number)
+        if member_of is not None:
+            message["member_of"] = member_of
+        encoded = self.encode_message(message)
         self.waiting.add(number, sid, waiter)
         assert self.bus is not None
         await self.bus.publish(self.channel, encoded)
@@ -232,13 +281,23 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
                 data = {"host_id": self.host_id, **data}
             await self.publish(self.encode_message(data))
 
-    def post_message(self, message: Message) -> None:
+    def post_message(self, message: Message, *, if_too_large: Message | None = None) -> None:
         """Publish soon, in order, without making the caller wait: what a reader of packets has to tell
-        others.
+        others. `if_too_large` goes in the place of a message that the bus does not carry.
         """
-        if self.bus is not None and not self._outbox.put(partial(self._publish, message)):
+        job = partial(self._publish_or, message, if_too_large)
+        if self.bus is not None and not self._outbox.put(job):
             self.counters.bus_outbound_dropped += 1
             self.quiet.warning("outbound", "The bus is behind: answers to other instances are dropped.")
+
+    async def _publish_or(self, message: Message, if_too_large: Message | None) -> None:
+        try:
+            await self._publish(message)
+        except MessageTooLarge as error:
+            if if_too_large is None:
+                raise
+            self.quiet.warning("answer", "A client's answer is too large for other instances. %s", error)
+            await self._publish(if_too_large)
 
     def _bus_failed(self, error: BaseException) -> None:
         if isinstance(error, BusOverloaded):

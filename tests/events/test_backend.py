@@ -181,3 +181,27 @@ async def test_every_session_of_a_user_is_disconnected_with_a_reason(
         await until(lambda: not here.sio.connected and not there.sio.connected)
         assert await fleet.one.server.get_active_status_by_user_id("bob") is False
         assert ann.sio.connected
+
+
+async def test_who_takes_a_user_out_is_told_when_another_instance_could_not_be(make_pair: MakeFleet) -> None:
+    """Silence would leave a removed user in the channel with the application believing otherwise."""
+    async with (
+        make_pair() as fleet,
+        client(fleet.one.url, "bob") as here,
+        client(fleet.two.url, "bob") as there,
+    ):
+        server = fleet.one.server
+        await server.enter_room_for_users("red", ["bob"])
+        await until(lambda: "red" in fleet.two.server.manager.local_rooms(there.sid))
+        bus = server.manager.bus
+        assert bus is not None
+        broken = Failing(bus, "publish", StateUnavailable())
+        with pytest.raises(StateUnavailable):
+            await server.leave_room_for_users("red", ["bob"])
+        assert "red" not in server.manager.local_rooms(here.sid)
+        with pytest.raises(StateUnavailable):
+            await server.disconnect_user("bob")
+        await here.wait_for("closing")
+        broken.mend()
+        await server.disconnect_user("bob")
+        assert (await there.wait_for("closing"))["code"] == 4004

@@ -96,6 +96,61 @@ async def test_a_session_that_became_another_users_is_not_asked(make_fleet: Make
         assert await call(fleet.one.server, tab, "eve") == "secret"
 
 
+async def test_a_call_ends_when_its_session_becomes_another_users(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.two.url, "bob") as tab:
+        release = asyncio.Event()
+
+        async def answer(*_: Any) -> str:
+            tab.seen.append(("asked", None))
+            await release.wait()
+            return "eve's answer"
+
+        tab.sio.on("chat-events", answer)
+        asked = [call(server, tab) for server in fleet.servers]
+        await until(lambda: len(tab.of("asked")) == len(asked))
+        assert await join_as(tab, "eve") == {"id": "eve", "name": "Eve"}
+        for each in asked:
+            with pytest.raises(SessionGone):
+                await asyncio.wait_for(each, 5)
+        release.set()
+        late = fleet.two.server.manager.counters
+        await until(lambda: late.callbacks_unknown == len(asked))
+        assert nothing_waits(fleet)
+
+
+async def test_a_question_that_crosses_a_switch_does_not_reach_the_other_user(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.two.url, "bob", on_call=lambda _: "eve's answer") as tab:
+        gates = [Gate(server.state, "session", after=True) for server in fleet.servers]
+        asked = [call(server, tab) for server in fleet.servers]
+        for gate in gates:
+            await gate.wait()
+        assert await join_as(tab, "eve") == {"id": "eve", "name": "Eve"}
+        for gate in gates:
+            gate.open()
+        for each in asked:
+            with pytest.raises(SessionGone):
+                await asyncio.wait_for(each, 5)
+        assert "chat-events" not in dict(await heard(tab))
+        assert nothing_waits(fleet)
+
+
+async def test_a_resuming_call_asks_a_session_again_that_was_only_just_signing_in(
+    make_fleet: MakeFleet,
+) -> None:
+    async with make_fleet() as fleet, client(fleet.two.url, on_call=lambda _: "signed in") as tab:
+        home = fleet.two.server
+        gate = Gate(home.revocations, "hit")  # registered, and in no room yet
+        joining = asyncio.create_task(join_as(tab, "bob"))
+        await gate.wait()
+        asked = call(fleet.one.server, tab, resume=True)
+        gone = home.manager.counters if fleet.one is fleet.two else fleet.one.server.manager.counters
+        await until(lambda: gone.calls_gone)
+        gate.open()
+        await joining
+        assert await asyncio.wait_for(asked, 5) == "signed in"
+        await until(lambda: nothing_waits(fleet))
+
+
 async def test_a_call_that_nobody_answers_times_out_and_leaves_nothing_on_any_instance(
     make_fleet: MakeFleet,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -115,6 +116,55 @@ async def test_rooms_that_the_application_gave_survive_join_channels_even_when_t
         assert await ask(bob, "join-channels", joining("bob")) == {"channels": ["blue", "red"]}
         assert await is_in(fleet.two.server.state, bob.sid, rooms)
         repairing.open()
+
+
+@pytest.mark.parametrize("held", ["login", "register", "hit", "channels"])
+@pytest.mark.parametrize("was", [None, "ann"])
+async def test_who_is_removed_from_a_channel_or_added_while_it_signs_in_hears_what_it_may(
+    make_fleet: MakeFleet, held: str, was: str | None
+) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, was) as tab:
+        server, other = fleet.one.server, fleet.two.server
+        owner: object = {"register": server.state, "hit": server.revocations}.get(held, fleet.directory)
+        turns = itertools.count()
+        # Only one: what is read after it comes from the directory as it then is. A login reads channels first.
+        turn = 1 if held == "channels" else 0
+        gate = Gate(owner, held, after=True, when=lambda *_, **__: next(turns) == turn)
+        answer = asyncio.create_task(ask(tab, "join-channels", joining("ann")))
+        await gate.wait()
+        fleet.directory.add_member("green", "ann")
+        await other.enter_room_for_users("channel:green", ["ann"])
+        fleet.directory.remove_member("red", "ann")
+        await other.leave_room_for_users("channel:red", ["ann"])
+        await other.wire.emit("crossed", 1, room="user:ann")
+        if was is not None or held == "channels":
+            await tab.wait_for("crossed")  # and the moves of rooms came before it
+        gate.open()
+        assert await answer == {"channels": ["green"]}
+        rooms = {"user:ann", "channel:green"}
+        assert server.rooms.of(tab.sid) == rooms
+        for room in ("channel:red", "channel:green"):
+            await other.wire.emit("said", room, room=room)
+        await tab.wait_for("said", lambda data: data == "channel:green")
+        assert tab.of("said") == ["channel:green"]
+        await eventually(lambda: is_in(other.state, tab.sid, rooms))
+
+
+async def test_channels_that_never_read_the_same_twice_do_not_hold_a_sign_in_up(
+    make_fleet: MakeFleet,
+) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url) as tab:
+        reads = itertools.count()
+
+        async def restless(_user_id: str) -> frozenset[str]:
+            return frozenset({f"{next(reads)}"})
+
+        fleet.directory.channels = restless  # type: ignore[method-assign]
+        answer = await ask(tab, "join-channels", joining("ann"))
+        assert answer == {"channels": [f"{next(reads) - 1}"]}
+        rooms = {"user:ann", f"channel:{answer['channels'][0]}"}
+        assert fleet.one.server.rooms.of(tab.sid) == rooms
+        assert await is_in(fleet.two.server.state, tab.sid, rooms)
 
 
 async def is_in(state: State, sid: str, rooms: set[str]) -> bool:

@@ -172,7 +172,10 @@ UNFIT: list[Any] = [
     {"type": "x", "data": float("nan")},
     {"type": "message", "data": "text"},
     {"type": "message", "data": {"content": 5}},
+    {"type": "message", "data": {"content": "a\0b"}},
+    {"type": "replace", "data": {"content": "\ud800"}},
     {"type": "status", "data": None},
+    {"type": "status", "data": {"bytes": b"no JSON"}},
     "text",
     None,
 ]

@@ -274,7 +274,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
         self.due: list[tuple[float, int, Callable[[], None]]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._come_due()
+        self.come_due()
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
@@ -283,10 +283,10 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
         if not times:
             raise _Over
         self.now = max(self.now, min(times))
-        self._come_due()
+        self.come_due()
         return super().select(0)
 
-    def _come_due(self) -> None:
+    def come_due(self) -> None:
         while self.due and self.due[0][0] <= self.now:
             heapq.heappop(self.due)[2]()
 
@@ -305,6 +305,7 @@ class AsyncioBench:
 
     def stall(self, seconds: float) -> None:
         self._selector.now += seconds
+        self._selector.come_due()
 
     def outside(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._selector.due, (self._selector.now + seconds, next(self._order), act))

@@ -284,6 +284,33 @@ async def test_a_call_returns_the_answer_from_any_instance_and_keeps_nothing(
                 assert p.there_bus.published == []
 
 
+async def test_a_call_whose_answer_is_too_large_for_the_bus_fails_at_once_and_keeps_nothing() -> None:
+    async with pair(max_message_bytes=1000) as p, Client.to(p.there) as client:
+        client.sio.on("ask", lambda: "x" * 1000)
+        with pytest.raises(MessageTooLarge):
+            await p.here.manager.call("ask", sid=p.sid(), timeout=BOUND)
+        assert await p.there.manager.call("ask", sid=p.sid(), timeout=BOUND) == "x" * 1000
+        assert p.nothing_waits()
+
+
+async def test_in_a_room_an_answer_too_large_for_the_bus_does_not_keep_the_others_from_answering() -> None:
+    async with (
+        pair(max_message_bytes=1000) as p,
+        Websocket.to(p.there) as large,
+        Websocket.to(p.there) as small,
+    ):
+        for sid in p.there.manager.book.members:
+            await p.there.server.enter_room(sid, "r")
+        answers: list[Any] = []
+        await p.here.server.emit("ask", to="r", callback=answers.append)
+        for client, answer in ((large, "x" * 1000), (small, "yes")):
+            packet = await client.receive()
+            await client.send("43" + packet[2 : packet.index("[")] + json.dumps([answer]))
+            if client is large:
+                await until(lambda: sum(len(m.asks) for m in p.there.manager.book.members.values()) == 1)
+        await until(lambda: answers == ["yes"])
+
+
 @pytest.mark.parametrize("where", ["here", "there"])
 async def test_a_call_that_is_not_answered_times_out_with_its_own_error_and_leaves_nothing(
     where: str,
