@@ -93,11 +93,15 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renews until cancelled; no failure ends it, because a lease that lapses takes all its sessions along."""
+        loop = asyncio.get_running_loop()
         while True:
             self._now.clear()
             pause = self._ttl / 4
             try:
                 await self.renew()
+                if not (self.held or self._released):
+                    # Its answer came after a stall: what it says is old, and clients are being sent away.
+                    pause = SHORTEST_PAUSE
             except StateUnavailable as error:
                 pause /= 2
                 log.warning("the lease could not be renewed: %s", error)
@@ -105,9 +109,11 @@ class LeaseKeeper:
                 log.error("the lease was lost and cannot be taken again: %s", error)
             except Exception:
                 log.exception("the lease could not be renewed")
+            # A time, not a duration: after a stall the next renewal is due at once, wherever in here it struck.
+            due = loop.time() + pause
             await asyncio.sleep(min(SHORTEST_PAUSE, pause))  # however often somebody hurries
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout_at(due):
                     await self._now.wait()
             except TimeoutError:
                 pass
