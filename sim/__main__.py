@@ -34,10 +34,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 @click.group()
 @click.option("--verbose", is_flag=True, help="Show what the simulated hosts log.")
-def main(verbose: bool) -> None:
+@click.pass_context
+def main(context: click.Context, verbose: bool) -> None:
     """Run scenarios on the real stack in virtual time, and find the schedules that break them."""
     if not verbose:
         logging.disable(logging.CRITICAL)
+        context.call_on_close(lambda: logging.disable(logging.NOTSET))
 
 
 @main.command("list")

@@ -45,10 +45,11 @@ class RedisCluster(Resource):
             )
             self.nodes.append(node)
             node.start()
+            # Distinct from the start, so that the nodes need not settle them among each other; only a node that knows
+            # no other yet takes one.
+            node.execute("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if number:
                 self.nodes[0].execute("CLUSTER", "MEET", LOOPBACK, node.port, bus)
-            # Distinct from the start, so that the nodes need not settle them among each other.
-            node.execute("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         bounds = [_SLOTS * number // self._size for number in range(self._size + 1)]
         for node, (first, end) in zip(self.nodes, itertools.pairwise(bounds), strict=True):
             node.execute("CLUSTER", "ADDSLOTSRANGE", first, end - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from sim.__main__ import main
 
 def sim(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
+
+
+def test_what_was_silenced_speaks_again_afterwards() -> None:
+    sim("run", "join-twice")
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_every_scenario_is_listed_with_its_kind() -> None:
