@@ -62,7 +62,7 @@ def sleep(seconds: float) -> None:
 
 def _look(node: Node) -> None:
     node.looks += 1
-    if node.looks > MOST_LOOKS:
+    if node.looks > MOST_LOOKS or not node.alive:
         node.looks = MOST_LOOKS // 2
         node.park(lambda: False, SPIN_SECONDS, "a loop that looks at the clock")
 

@@ -22,3 +22,7 @@ class Deadlock(Stuck):
 
 class Livelock(Stuck):
     """A node goes on for ever while virtual time stands still."""
+
+
+class HostGone(BaseException):
+    """A blocking call in code of a host that is dead: no code of it goes on. No error, and so no ``Exception``."""

@@ -92,7 +92,7 @@ def _state_left_behind() -> str:
 
 async def _thread(lab: Lab) -> None:
     """A thread of the system works beside the loop, and virtual time passes for as long as it takes."""
-    thread = threading.Thread(target=lambda: sum(number * number for number in range(100_000)))
+    thread = threading.Thread(target=lambda: sum(number * number for number in range(2_000_000)))
     thread.start()
     while thread.is_alive():
         await lab.sleep(0.001)

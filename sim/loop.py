@@ -46,6 +46,8 @@ class NumberedTask(asyncio.Task[T]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], *, loop: NodeLoop, **options: Any) -> None:
         self.number = next(loop.numbers)
+        if options.get("name") is None:
+            options["name"] = f"Task-{self.number}"  # asyncio counts through all worlds of a process
         super().__init__(coroutine, loop=loop, **options)
 
     def __hash__(self) -> int:

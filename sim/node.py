@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import greenlet
 
-from sim.errors import SimulatorError
+from sim.errors import HostGone, SimulatorError
 from sim.loop import NodeLoop, NumberedTask
 from sim.report import describe
 from sim.sockets import SimSocket
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 MOST_TURNS = 1000
 """Turns that a node takes in a row before the world looks after it."""
+
+MOST_WAITS = 20
+"""In the ``finally`` of a coroutine that is ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +170,8 @@ class Node:
 
     def park(self, ready: Callable[[], bool], seconds: float | None, what: str) -> bool:
         """Waits inside a blocking call of this node's own code; False when the time was over first."""
+        if not self.alive:
+            raise HostGone
         if self.world.current is not self:
             raise SimulatorError(f"{what}: a blocking call on {self.name} from outside of it")
         until = None if seconds is None else self.world.now + seconds
@@ -287,24 +292,30 @@ class Node:
             self._wake.cancel()
 
     def dispose(self) -> None:
-        """Ends what was left of it when its world is over; see ``World.close``."""
+        """Ends what was left of it when its world is over; see ``World.close``.
+
+        What code tries on its way out finds this dead host, where nothing it waits for ever comes.
+        """
         self.alive = False
         loop = self.loop
         loop._ready.clear()
         loop._scheduled.clear()
-        tasks = sorted(asyncio.all_tasks(loop), key=lambda task: getattr(task, "number", 0))
         for transport in list(loop._transports.values()):
             transport._closing = True  # stream writers complain of open ones when they are collected
-        loop.dispose()
+        self.world.current = self
+        events._set_running_loop(loop)
         for parked in self._threads:
             _end(parked.greenlet)
         _end(self._main)
-        for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            try:
-                task.get_coro().close()
-            except BaseException:
-                continue
+        ended: set[asyncio.Task[Any]] = set()
+        while left := asyncio.all_tasks(loop) - ended:
+            for task in sorted(left, key=lambda task: getattr(task, "number", 0)):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(task)
+            ended |= left
+        events._set_running_loop(None)
+        self.world.current = None
+        loop.dispose()
         self.files.clear()
         self._threads.clear()
         self._kept.clear()
@@ -338,3 +349,19 @@ def _end(parked: greenlet.greenlet) -> None:
             parked.throw(greenlet.GreenletExit)
         except BaseException:
             return
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """Ends a suspended coroutine, though its ``finally`` may wait for something again and again."""
+    coroutine: Any = task.get_coro()
+    loop = task.get_loop()
+    for _ in range(MOST_WAITS):
+        asyncio.tasks._enter_task(loop, task)
+        try:
+            coroutine.close()
+        except BaseException:
+            continue
+        else:
+            return
+        finally:
+            asyncio.tasks._leave_task(loop, task)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from sim.lab import Lab
 from sim.schedule import Message, PlainSchedule, Schedule
 from sim.targets import UnknownTarget, load
 from sim.targets.knock import knock
+
+pytestmark = pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning")
 
 APPS = Path(__file__).parent / "apps"
 
@@ -244,3 +248,23 @@ def test_the_doors_are_the_same_on_every_target(target: str) -> None:
         assert len(found["sessions"]) == 2
 
     Lab(load(target), PlainSchedule()).run(scenario, seed=1)
+
+
+@pytest.mark.parametrize("target", ["naive", "realtime"])
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.02, 1.0])
+def test_a_world_that_ends_in_the_midst_of_work_leaves_nothing_behind(target: str, seconds: float) -> None:
+    async def scenario(lab: Lab) -> None:
+        await lab.start("api-1")
+        await lab.connect("tab", "ann", "api-1")
+        await lab.sleep(seconds)
+
+    def one() -> weakref.ref[Any]:
+        lab = Lab(load(target), PlainSchedule())
+        lab.run(scenario, seed=1)
+        return weakref.ref(lab.world)
+
+    one()  # what is imported late is imported now
+    one()
+    worlds = [one() for _ in range(3)]
+    gc.collect()
+    assert [world() for world in worlds] == [None, None, None]
