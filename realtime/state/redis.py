@@ -233,15 +233,13 @@ class RedisState:
 
 
 async def _info(client: Any) -> dict[str, Any]:
-    """What the server, or the first node of a cluster, says of itself; nothing if it does not let us ask."""
+    """What the server says of itself; nothing if it does not let us ask."""
     answers: dict[str, Any] = {}
     for section in ("server", "memory"):
         try:
-            info = await client.info(section)
+            answers |= await client.info(section)
         except ResponseError:
             return {}
-        first = next(iter(info.values()), None)
-        answers |= first if isinstance(first, dict) and "redis_version" not in info else info
     return answers
 
 
