@@ -42,6 +42,7 @@ class LeaseKeeper:
         self._epoch = ""
         self._renewed_at = float("-inf")
         self._may_judge_from = float("-inf")
+        self._expiry_ms = 0
         self._released = False
         self._now = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -69,8 +70,8 @@ class LeaseKeeper:
 
     @property
     def may_judge(self) -> bool:
-        """Whether this instance may take others for dead: not if it could not renew just now, or not long ago. What
-        kept it from that may have kept them too, and they shall have the time to come back."""
+        """Whether this instance may take others for dead: not if it could not renew just now or not long ago, or if
+        renewals were lost. What kept it from that may have kept them too, and they shall have the time to come back."""
         now = asyncio.get_running_loop().time()
         return now >= self._may_judge_from and now - self._renewed_at < self._ttl / 2
 
@@ -87,6 +88,7 @@ class LeaseKeeper:
         sent_at = loop.time()
         lease = await self._state.acquire(incarnation, round(self._ttl * 1000))
         self._lease_id, self._epoch, self._renewed_at = lease.id, lease.epoch, sent_at
+        self._expiry_ms = lease.now_ms + round(self._ttl * 1000)
         self._clock.learn(lease.now_ms, took=loop.time() - sent_at)
         self.counts["acquired"] += 1
         log.info("holding the lease %s", lease.id)
@@ -150,7 +152,8 @@ class LeaseKeeper:
         settled = len(self.sessions.settled())
         renewal = await self._state.renew(self._lease_id, round(self._ttl * 1000))
         self._clock.learn(renewal.now_ms, took=loop.time() - sent_at)
-        if loop.time() - self._renewed_at > self._ttl / 2:
+        if loop.time() - self._renewed_at > self._ttl / 2 or renewal.stood_ms < self._expiry_ms:
+            # Also where the renewals of a while were lost: a replica took over, and others' leases only look expired.
             self._may_judge_from = loop.time() + self._ttl
         if not renewal.alive:
             self.counts["lost"] += 1
@@ -159,7 +162,7 @@ class LeaseKeeper:
             self.replica.want_snapshot()
             self.repairs.want(Repair.REGISTER_ALL)
             return
-        self._renewed_at = sent_at
+        self._renewed_at, self._expiry_ms = sent_at, renewal.now_ms + round(self._ttl * 1000)
         self.replica.check(renewal.epoch, renewal.version, asked_at=asked_at)
         if renewal.epoch != self._epoch:
             self._epoch = renewal.epoch

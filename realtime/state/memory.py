@@ -92,10 +92,11 @@ class MemoryState:
 
     async def renew(self, lease_id: str, ttl_ms: int) -> Renewal:
         now = self._now()
+        stood = self._leases.get(lease_id, 0)
         alive = lease_id in self._leases
         if alive:
             self._leases[lease_id] = now + ttl_ms
-        return Renewal(alive, self._epoch, self._version, len(self._instances.get(lease_id, ())), now)
+        return Renewal(alive, self._epoch, self._version, len(self._instances.get(lease_id, ())), now, stood)
 
     async def release(self, lease_id: str) -> None:
         if self._leases.pop(lease_id, None) is not None:

@@ -60,6 +60,9 @@ class Renewal:
     version: int
     sessions: int
     now_ms: int
+    stood_ms: int
+    """The expiry that stood until now (0: none): one earlier than the last that was answered says that Redis lost
+    renewals, this instance's and so perhaps everybody's."""
 
 
 @dataclass(frozen=True, slots=True)

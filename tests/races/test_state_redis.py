@@ -58,6 +58,27 @@ class Backup:
         await self._client.aclose()
 
 
+async def test_redis_failover_rollback_of_renewals_takes_nobody_for_dead(redis_server: RedisServer) -> None:
+    """The first to renew on a replica that took over sees everybody's lease expired, as its own was."""
+    async with two(redis_server.url, "test", **QUICK) as (one, other), contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(client(one.url, "ann"))
+        await stack.enter_async_context(client(other.url, "bob"))
+        await until_agreed(one, other, users={"ann", "bob"})
+        held = other.verbs.hold("renew")
+        await held.waiting()
+        async with redis.asyncio.Redis.from_url(redis_server.url) as raw:
+            leases = f"{one.state.root}:leases"
+            await raw.zadd(leases, {name: 1 for name in await raw.zrange(leases, 0, -1)})
+        await one.server.leases.renew()
+        await one.server.repairs.reap()
+        assert set(await one.server.USER_POOL.keys()) == {"ann", "bob"}
+        other.verbs.remove(held)
+        held.open()
+        await other.server.leases.renew()
+        assert other.server.leases.counts["lost"] == 0
+        await until_agreed(one, other, users={"ann", "bob"})
+
+
 async def test_redis_failover_rollback_begins_a_new_epoch_and_everyone_ends_with_the_right_list(
     redis_server: RedisServer,
 ) -> None:
