@@ -68,7 +68,7 @@ async def test_redis_failover_rollback_of_renewals_takes_nobody_for_dead(redis_s
         await held.waiting()
         async with redis.asyncio.Redis.from_url(redis_server.url) as raw:
             leases = f"{one.state.root}:leases"
-            await raw.zadd(leases, {name: 1 for name in await raw.zrange(leases, 0, -1)})
+            await raw.zadd(leases, dict.fromkeys(await raw.zrange(leases, 0, -1), 1))
         await one.server.leases.renew()
         await one.server.repairs.reap()
         assert set(await one.server.USER_POOL.keys()) == {"ann", "bob"}
