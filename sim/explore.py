@@ -39,6 +39,7 @@ class Report:
     virtual_seconds: float = 0.0
     wall_seconds: float = 0.0
     evaluated: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
 
@@ -48,6 +49,7 @@ class Report:
         self.messages += result.messages
         self.virtual_seconds += result.virtual_seconds
         self.evaluated += result.evaluated
+        self.marks += result.marks
         self.unbitten += len(result.bitten) < len(result.plan)
         if result.outcome is Outcome.INCONCLUSIVE:
             self.inconclusive += 1

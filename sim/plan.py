@@ -28,12 +28,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``jitter_seed``: every message gets a delay of its own from that seed; None: the base latency."""
+    """``jitter_seed``: every message gets a delay of its own from that seed; None: the base latency. ``skips``: client
+    actions that the run leaves out, by the names that ``Lab.actions`` gives them."""
 
     holds: tuple[Hold, ...] = ()
     faults: tuple[Fault, ...] = ()
     jitter_seed: int | None = None
     jitter_seconds: float = 0.004
+    skips: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.holds) + len(self.faults)
@@ -48,6 +50,11 @@ class Plan:
             return replace(self, holds=_less(self.holds, index))
         return replace(self, faults=_less(self.faults, index - len(self.holds)))
 
+    @property
+    def undisturbed(self) -> Self:
+        """The same actions without a hold, a fault or jitter."""
+        return replace(self, holds=(), faults=(), jitter_seed=None)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -58,6 +65,7 @@ class Plan:
             faults=tuple(Fault(**fault) for fault in data["faults"]),
             jitter_seed=data["jitter_seed"],
             jitter_seconds=data["jitter_seconds"],
+            skips=tuple(data["skips"]),
         )
 
 
