@@ -47,7 +47,7 @@ class Lab:
         settings: dict[str, Any] | None = None,
         skips: frozenset[str] = frozenset(),
     ) -> None:
-        """``skips``: client actions that are left out, by name."""
+        """``skips``: actions of clients and faults that are left out, by name."""
         self.world = World()
         self.network = Network(self.world, schedule)
         self.trace = Trace()
@@ -59,7 +59,8 @@ class Lab:
         self.config = ""
         """What a random workload drew from the seed, in words."""
         self.actions: list[str] = []
-        """What clients did, by name, in order: ``ann-1 emit #2``; what was skipped is not among it."""
+        """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
+        among it."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
         self._factory = factory
@@ -143,14 +144,20 @@ class Lab:
         self.network.crash(client.node, silent=silent)
 
     def crash(self, instance: str, *, silent: bool = False) -> None:
+        if not self._does("lab", f"crash {instance}"):
+            return
         self.fault(f"{instance} crashes")
         self.instances[instance].crash(silent=silent)
 
     def pause(self, host: str, seconds: float) -> None:
+        if not self._does("lab", f"pause {host}"):
+            return
         self.fault(f"{host} stalls for {seconds:g} s")
         self.world.nodes[host].pause(seconds)
 
     def partition(self, one: str, other: str) -> None:
+        if not self._does("lab", f"partition {one} {other}"):
+            return
         self.fault(f"{one} and {other} are cut off from each other")
         self.network.cut(one, other)
 
@@ -163,12 +170,16 @@ class Lab:
 
     def restart_redis(self, *, keep_data: bool) -> None:
         """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
+        if not self._does("lab", "restart redis"):
+            return
         self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
         self.redis.crash()
         self.redis.restart(keep_data=keep_data)
 
     def drop_redis_connections(self) -> None:
         """As CLIENT KILL of all of them."""
+        if not self._does("lab", "drop redis connections"):
+            return
         self.fault("redis closes its connections")
         self.redis.kill_connections()
 
@@ -240,10 +251,11 @@ class Lab:
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
         return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
 
-    def _does(self, client: ClientNode, verb: str) -> bool:
-        """Numbers a client's action; whether it is to be done."""
-        self._counted[f"{client.name} {verb}"] += 1
-        name = f"{client.name} {verb} #{self._counted[f'{client.name} {verb}']}"
+    def _does(self, who: ClientNode | str, verb: str) -> bool:
+        """Numbers an action or a fault of the scenario; whether it is to be done."""
+        what = f"{who if isinstance(who, str) else who.name} {verb}"
+        self._counted[what] += 1
+        name = f"{what} #{self._counted[what]}"
         if name in self._skips:
             return False
         self.actions.append(name)
