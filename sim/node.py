@@ -81,6 +81,11 @@ class Node:
         """Whether a blocking call of the loop's own code has what it waited for."""
         world.add(self)
 
+    @property
+    def busy_until(self) -> float:
+        """When the last stall that was asked for ends, or ended."""
+        return self._busy_until
+
     # What the world asks
 
     @property

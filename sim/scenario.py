@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["Lab"], Coroutine[Any, Any, None]]
 
-MODULES = ("auth", "faults", "presence", "soak", "state", "usage")
+MODULES = ("auth", "faults", "locks", "presence", "soak", "state", "usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Scenario:
     workload.
 
     ``reaches``: marks that a run must set for its outcome to mean anything. ``settings`` go to the target. ``waits``:
-    the reason why ``realtime`` need not hold yet.
+    the reason why ``realtime`` need not hold yet. ``faults``: the kinds of fault that it is about, which a search
+    tries first; those of Redis and of clocks are tried in no other scenario.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     limit: float = 120.0
     waits: str = ""
+    faults: tuple[str, ...] = ()
 
     @property
     def derived(self) -> bool:
@@ -59,11 +61,12 @@ def scenario(
     settings: dict[str, Any] | None = None,
     limit: float = 120.0,
     waits: str = "",
+    faults: tuple[str, ...] = (),
 ) -> Callable[[Run], Run]:
     """Registers a scenario under its name in RACES.md."""
 
     def register(run: Run) -> Run:
-        _registry[name] = Scenario(name, kind, about, run, reaches, settings or {}, limit, waits)
+        _registry[name] = Scenario(name, kind, about, run, reaches, settings or {}, limit, waits, faults)
         return run
 
     return register
