@@ -57,7 +57,8 @@ async def user_list_storm(lab: Lab) -> None:
 )
 async def deaf_subscriber(lab: Lab) -> None:
     stage = await Stage.of(lab)
-    await lab.sleep(0.5)
+    await stage.come("bob-1", "bob", "api-2")
+    await stage.talk()
     await stage.come("ann-1", "ann", "api-2")
     lab.reach("somebody came meanwhile")
     await stage.agree()

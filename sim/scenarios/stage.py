@@ -75,6 +75,12 @@ class Stage:
             if not tab.sid and tab not in self._left:
                 await self._come_back(tab, host)
 
+    async def calm(self, seconds: float) -> None:
+        """Waits until nothing has been disturbed for so long."""
+        since = self.lab.world.now
+        while (until := max(since, self.lab.healed_at) + seconds) > self.lab.world.now:
+            await self.lab.until_time(until)
+
     def open(self, *, since: float | None = None) -> list[ClientNode]:
         """Tabs that are connected now; with ``since``, at instances that nothing disturbed since then."""
         return [
@@ -122,6 +128,13 @@ class Stage:
             await lab.until_time(began + AGAIN_SECONDS)
             await self._somebody_watches()
         lab.checks.hold("message-reaches-members", all(heard.values()), f"{mark} of {speaker.name}: {heard}")
+
+    async def talk(self, times: int = 8) -> None:
+        """The watcher types for a while: something goes through Redis, at which faults may come."""
+        for _ in range(times):
+            self._said += 1
+            await self.lab.emit(self.watcher, "channel-events", says(f"said {self._said}"))
+            await self.lab.sleep(0.1)
 
     async def look(self, instance: str, door: str) -> Any:
         """What a target's door says; None where there is no such door, or the instance cannot answer."""
