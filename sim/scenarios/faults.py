@@ -25,7 +25,7 @@ async def redis_restart(lab: Lab) -> None:
     await stage.come("ann-1", "ann", "api-2")
     lab.reach("users on both instances")
     await stage.agree()
-    await stage.talk(20)
+    await stage.talk()
     await stage.agree(within=5.0, ask=True)
     await stage.hear_each_other()
 
