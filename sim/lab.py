@@ -83,7 +83,8 @@ class Lab:
             if name not in self.instances:
                 context = Context(name, self.redis.url, self.directory.address, settings=self._settings)
                 self.instances[name] = InstanceNode(self.world, self.network, context, self._factory)
-            self.instances[name].start()
+            if self.instances[name].ended:
+                self.instances[name].start()
         deadline = self.world.now + START_SECONDS
         while waiting := [name for name in names if not self.instances[name].running]:
             if self.world.now >= deadline:

@@ -2,8 +2,8 @@
 breaks the same invariant.
 
 An action may only go where the undisturbed run without it holds: else its absence would be what breaks the scenario,
-and not the disturbance. (A run that breaks undisturbed keeps all its actions therefore.) A scenario that derives what it
-expects from what was done needs no such caution.
+and not the disturbance. (A run that breaks undisturbed keeps all its actions therefore.) A scenario that derives what
+it expects from what was done needs no such caution.
 """
 
 from __future__ import annotations
