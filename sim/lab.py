@@ -73,6 +73,7 @@ class Lab:
         self.clients: dict[str, ClientNode] = {}
         self._raw: dict[str, RawNode] = {}
         self._backend: Node | None = None
+        self._knocks = 0
 
     # Verbs
 
@@ -161,11 +162,27 @@ class Lab:
     async def knock(
         self, instance: str, door: str, payload: dict[str, Any] | None = None, **query: str
     ) -> tuple[int, Any]:
-        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host."""
+        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host.
+
+        Status 0 when the instance is not there, or ends meanwhile. In the history ``backend`` emits to the door and
+        is acked, both with ``{"number", …}`` of the knock.
+        """
         if self._backend is None:
             self._backend = Node(self.world, self.network, "backend")
+        self._knocks += 1
+        number = self._knocks
         host, _colon, port = self.instances[instance].address.partition(":")
-        return await self.on(self._backend, knock(host, int(port), door, payload, query=query))
+        asked = {"number": number, "at": instance, "payload": payload if payload is not None else query}
+        self.history.add(self.world.now, "backend", "emit", door, asked)
+        try:
+            status, answer = await self.on(
+                self._backend, knock(host, int(port), door, payload, query=query or None)
+            )
+        except (OSError, TimeoutError) as error:
+            status, answer = 0, {"error": "unreachable", "message": repr(error)}
+        answered = {"number": number, "status": status, "answer": answer}
+        self.history.add(self.world.now, "backend", "ack", door, answered)
+        return status, answer
 
     async def close(self, client: ClientNode) -> None:
         if self._does(client, "close"):
@@ -247,6 +264,15 @@ class Lab:
 
     def fault(self, what: str) -> None:
         self.history.add(self.world.now, "lab", "fault", what)
+
+    def healed_at(self) -> float:
+        """When the last fault up to now struck, or the stall ends that lasts longest."""
+        struck = max((entry.at for entry in self.history.entries if entry.what == "fault"), default=0.0)
+        return max(struck, *(node.stalled_until for node in self.world.nodes.values()))
+
+    def stalls(self) -> float:
+        """Seconds for which hosts stood still by a fault, all together."""
+        return sum(node.stalled_seconds for node in self.world.nodes.values())
 
     def token(self, user: str, *, lifetime: float = 3600.0) -> str:
         now = START + self.world.now

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["Lab"], Coroutine[Any, Any, None]]
 
-MODULES = ("auth", "faults", "presence", "soak", "state", "usage")
+MODULES = ("auth", "calls", "faults", "presence", "rooms", "soak", "state", "usage", "wire")
 
 
 @dataclass(frozen=True, slots=True)
