@@ -186,7 +186,7 @@ def _line(report: Report, saved: Path | None) -> str:
 def _save(report: Report) -> Path | None:
     if report.first is None:
         return None
-    path = CASES / f"{report.scenario}-{report.target.replace(':', '.')}.json"
+    path = CASES / f"{report.scenario}-{report.target}.json".replace(":", ".")
     cases.Case.of(report.scenario, report.target, report.first).save(path)
     return path
 

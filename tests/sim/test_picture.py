@@ -1,4 +1,4 @@
-"""The picture of a run: everything is in it, in the order of time, in words; bytes stay text, and no network is asked."""
+"""The picture of a run: everything is in it, in order and in words; bytes stay text, and no network is asked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as ClickResult
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.case import Case, CaseError
 from sim.history import Entry
 from sim.picture import Recording, draw_page, record, write_page, write_svg
+from sim.picture.__main__ import main
 from sim.picture.axis import Axis, gap_pixels
 from sim.picture.decoding import MAIN, MINOR, Decoder, packet_words
 from sim.picture.layout import Layout, key_prefix, lay_out
@@ -440,3 +443,17 @@ def test_drawing_changes_nothing_in_the_run(broken: Recording) -> None:
 
     again = run(find("user-pool-lost-update"), load("naive"), BREAKS)
     assert again.fingerprint == broken.result.fingerprint
+
+
+def test_the_command_draws_a_saved_run_by_the_file_s_ending(broken: Recording, tmp_path: Path) -> None:
+    Case.of("user-pool-lost-update", "naive", broken.result).save(tmp_path / "case.json")
+
+    def draw(case: str, file: str) -> ClickResult:
+        return CliRunner().invoke(main, [str(tmp_path / case), str(tmp_path / file)])
+
+    assert draw("case.json", "a.html").exit_code == 0
+    assert draw("case.json", "a.svg").exit_code == 0
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    assert draw("case.json", "a.png").exit_code == 2
+    assert draw("none.json", "a.svg").exit_code == 3
