@@ -241,7 +241,11 @@ class RealtimeServer:
         timeout = self.settings.websocket_redis_lock_timeout
         lock = RedisLock(self.state, "usage-cleanup", timeout)
         return UsageCleanup(
-            self.state, lock, lock_timeout=timeout, usage_seconds=self.settings.realtime_usage_seconds
+            self.state,
+            lock,
+            lock_timeout=timeout,
+            usage_seconds=self.settings.realtime_usage_seconds,
+            in_use=lambda: self.replica.models,
         )
 
     # For other backend modules

@@ -66,7 +66,7 @@ def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Resu
     recorder = Recorder()
     lab.network.observers.append(recorder)
     result = run(scenario, load(target), Plan(), seed=seed, lab=lab)
-    return result, Baseline(tuple(recorder.messages), frozenset(lab.instances))
+    return result, Baseline(tuple(recorder.messages), frozenset(lab.instances), scenario.derived)
 
 
 def explore(
@@ -87,7 +87,9 @@ def explore(
     try:
         for result in _results(report, scenario, target, strategy, baseline, schedules, seconds, began):
             if result.outcome is Outcome.VIOLATED and report.first is None:
-                report.first = shrink(result, partial(run, scenario, factory, seed=result.seed))
+                report.first = shrink(
+                    result, partial(run, scenario, factory, seed=result.seed), derived=scenario.derived
+                )
                 if stop_at_first:
                     break
     except KeyboardInterrupt:

@@ -66,7 +66,7 @@ class InstanceNode:
         self._server.should_exit = True
 
     async def _serve(self) -> None:
-        """What ``Server.serve`` does, but for the signal handlers of the process."""
+        """What ``Server.serve`` does, but for the signal handlers of the process; and its end."""
         self.app = self._factory(self._context)
         config = uvicorn.Config(
             self.app,
@@ -82,5 +82,9 @@ class InstanceNode:
         server = self._server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
         await server.startup()
-        await server.main_loop()
-        await server.shutdown()
+        if not server.should_exit:
+            await server.main_loop()
+        if server.started:
+            await server.shutdown()
+        assert self.node is not None
+        self._network.exit(self.node)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import jwt
 
-from sim.client_node import ClientNode
+from sim.client_node import ClientNode, RawNode
 from sim.determinism import owned
 from sim.directory_node import DirectoryNode
 from sim.errors import NotStarted, SimulatorError
@@ -25,6 +25,7 @@ from sim.node import Node
 from sim.redis_node import RedisNode
 from sim.schedule import Schedule
 from sim.targets import SECRET, Context, Factory
+from sim.targets.knock import knock
 from sim.trace import Trace
 from sim.world import START, World
 
@@ -47,7 +48,7 @@ class Lab:
         settings: dict[str, Any] | None = None,
         skips: frozenset[str] = frozenset(),
     ) -> None:
-        """``skips``: client actions that are left out, by name."""
+        """``skips``: actions of clients and faults that are left out, by name."""
         self.world = World()
         self.network = Network(self.world, schedule)
         self.trace = Trace()
@@ -59,7 +60,8 @@ class Lab:
         self.config = ""
         """What a random workload drew from the seed, in words."""
         self.actions: list[str] = []
-        """What clients did, by name, in order: ``ann-1 emit #2``; what was skipped is not among it."""
+        """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
+        among it."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
         self._factory = factory
@@ -69,6 +71,8 @@ class Lab:
         self.directory = DirectoryNode(self.world, self.network)
         self.instances: dict[str, InstanceNode] = {}
         self.clients: dict[str, ClientNode] = {}
+        self._raw: dict[str, RawNode] = {}
+        self._backend: Node | None = None
 
     # Verbs
 
@@ -78,7 +82,8 @@ class Lab:
             if name not in self.instances:
                 context = Context(name, self.redis.url, self.directory.address, settings=self._settings)
                 self.instances[name] = InstanceNode(self.world, self.network, context, self._factory)
-            self.instances[name].start()
+            if self.instances[name].ended:
+                self.instances[name].start()
         deadline = self.world.now + START_SECONDS
         while waiting := [name for name in names if not self.instances[name].running]:
             if self.world.now >= deadline:
@@ -105,15 +110,37 @@ class Lab:
             self.clients[name] = ClientNode(self.world, self.network, self.history, name)
         return self.clients[name]
 
+    def raw(self, name: str) -> RawNode:
+        """A client of which anything may be expected; not connected yet."""
+        if name not in self._raw:
+            self._raw[name] = RawNode(self.world, self.network, self.history, name)
+        return self._raw[name]
+
+    async def connect_raw(self, raw: RawNode, user: str, at: str, *, transport: str = "websocket") -> bool:
+        if not self._does(raw, "connect"):
+            return False
+        host, _colon, port = self.instances[at].address.partition(":")
+        auth = {"token": self.token(user)}
+        return await self.on(raw.node, raw.client.connect(host, int(port), auth, transport=transport))
+
     async def connect_again(
-        self, client: ClientNode, user: str | None, at: str, *, transport: str = "websocket", **auth: Any
+        self,
+        client: ClientNode,
+        user: str | None,
+        at: str,
+        *,
+        transport: str = "websocket",
+        reconnection: bool = False,
+        **auth: Any,
     ) -> bool:
+        """``reconnection``: it comes back by itself whenever the connection is lost."""
         if not self._does(client, "connect"):
             return False
         if user is not None:
             auth = {**auth, "token": self.token(user)}
         address = self.instances[at].address
-        return await self.on(client.node, client.connect(address, auth or None, transport=transport))
+        connecting = client.connect(address, auth or None, transport=transport, reconnection=reconnection)
+        return await self.on(client.node, connecting)
 
     async def connect_with(self, client: ClientNode, token: str, at: str) -> bool:
         """With a token of one's own."""
@@ -131,11 +158,20 @@ class Lab:
             return None
         return await self.on(client.node, client.call(event, data))
 
+    async def knock(
+        self, instance: str, door: str, payload: dict[str, Any] | None = None, **query: str
+    ) -> tuple[int, Any]:
+        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host."""
+        if self._backend is None:
+            self._backend = Node(self.world, self.network, "backend")
+        host, _colon, port = self.instances[instance].address.partition(":")
+        return await self.on(self._backend, knock(host, int(port), door, payload, query=query))
+
     async def close(self, client: ClientNode) -> None:
         if self._does(client, "close"):
             await self.on(client.node, client.close())
 
-    def drop(self, client: ClientNode, *, silent: bool = True) -> None:
+    def drop(self, client: ClientNode | RawNode, *, silent: bool = True) -> None:
         """The tab's host is gone without a word to anyone, or its connections are reset."""
         if not self._does(client, "drop"):
             return
@@ -143,14 +179,20 @@ class Lab:
         self.network.crash(client.node, silent=silent)
 
     def crash(self, instance: str, *, silent: bool = False) -> None:
+        if not self._does("lab", f"crash {instance}"):
+            return
         self.fault(f"{instance} crashes")
         self.instances[instance].crash(silent=silent)
 
     def pause(self, host: str, seconds: float) -> None:
+        if not self._does("lab", f"pause {host}"):
+            return
         self.fault(f"{host} stalls for {seconds:g} s")
         self.world.nodes[host].pause(seconds)
 
     def partition(self, one: str, other: str) -> None:
+        if not self._does("lab", f"partition {one} {other}"):
+            return
         self.fault(f"{one} and {other} are cut off from each other")
         self.network.cut(one, other)
 
@@ -163,12 +205,16 @@ class Lab:
 
     def restart_redis(self, *, keep_data: bool) -> None:
         """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
+        if not self._does("lab", "restart redis"):
+            return
         self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
         self.redis.crash()
         self.redis.restart(keep_data=keep_data)
 
     def drop_redis_connections(self) -> None:
         """As CLIENT KILL of all of them."""
+        if not self._does("lab", "drop redis connections"):
+            return
         self.fault("redis closes its connections")
         self.redis.kill_connections()
 
@@ -240,10 +286,11 @@ class Lab:
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
         return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
 
-    def _does(self, client: ClientNode, verb: str) -> bool:
-        """Numbers a client's action; whether it is to be done."""
-        self._counted[f"{client.name} {verb}"] += 1
-        name = f"{client.name} {verb} #{self._counted[f'{client.name} {verb}']}"
+    def _does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
+        """Numbers an action or a fault of the scenario; whether it is to be done."""
+        what = f"{who if isinstance(who, str) else who.name} {verb}"
+        self._counted[what] += 1
+        name = f"{what} #{self._counted[what]}"
         if name in self._skips:
             return False
         self.actions.append(name)

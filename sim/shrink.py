@@ -1,8 +1,9 @@
 """Makes a failing plan smaller: no jitter, fewer holds and faults, shorter holds, fewer client actions, as long as it
 breaks the same invariant.
 
-A client action may only go where the undisturbed run without it holds: else its absence would be what breaks the
-scenario, and not the disturbance. (A run that breaks undisturbed keeps all its actions therefore.)
+An action may only go where the undisturbed run without it holds: else its absence would be what breaks the scenario,
+and not the disturbance. (A run that breaks undisturbed keeps all its actions therefore.) A scenario that derives what
+it expects from what was done needs no such caution.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ SHORTEST_SECONDS = 0.001
 MOST_RUNS = 80
 
 
-def shrink(failed: Result, attempt: Try, *, most_runs: int = MOST_RUNS) -> Result:
+def shrink(failed: Result, attempt: Try, *, derived: bool = False, most_runs: int = MOST_RUNS) -> Result:
     """The smallest plan found in at most ``most_runs`` runs; at worst the one that was given."""
-    shrinking = _Shrinking(failed, attempt, most_runs)
+    shrinking = _Shrinking(failed, attempt, derived, most_runs)
     shrinking.drop_jitter()
     shrinking.drop_disturbances()
     shrinking.drop_actions()
@@ -29,14 +30,15 @@ def shrink(failed: Result, attempt: Try, *, most_runs: int = MOST_RUNS) -> Resul
 
 
 class _Shrinking:
-    def __init__(self, failed: Result, attempt: Try, most_runs: int) -> None:
+    def __init__(self, failed: Result, attempt: Try, derived: bool, most_runs: int) -> None:
         self.best = failed
         self._attempt = attempt
+        self._derived = derived
         self._left = most_runs
 
     def drop_jitter(self) -> None:
         if self.best.plan.jitter_seed is not None:
-            self._still_breaks(replace(self.best.plan, jitter_seed=None))
+            self._still_breaks(replace(self.best.plan, jitter_seed=None, splits=0.0))
 
     def drop_disturbances(self) -> None:
         index = 0
@@ -46,7 +48,7 @@ class _Shrinking:
 
     def drop_actions(self) -> None:
         """From the last to the first, since later ones build on earlier ones; many at once first."""
-        if not len(self.best.plan):
+        if not (len(self.best.plan) or self._derived):
             return
         size = max(1, len(self.best.actions) // 2)
         while size:
@@ -54,7 +56,9 @@ class _Shrinking:
             while end > 0 and self._left > 0:
                 chunk = self.best.actions[max(0, end - size) : end]
                 skips = (*self.best.plan.skips, *chunk)
-                if self._still_breaks(replace(self.best.plan, skips=skips), held_undisturbed=True):
+                if self._still_breaks(
+                    replace(self.best.plan, skips=skips), held_undisturbed=not self._derived
+                ):
                     end = min(end, len(self.best.actions))
                 else:
                     end -= size

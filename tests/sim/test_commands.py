@@ -24,7 +24,7 @@ def test_what_was_silenced_speaks_again_afterwards() -> None:
 def test_every_scenario_is_listed_with_its_kind() -> None:
     listed = [json.loads(line) for line in sim("list", "--json").output.splitlines()]
     assert len(listed) >= 20
-    assert {each["kind"] for each in listed} == {"d", "n", "r"}
+    assert {each["kind"] for each in listed} == {"d", "n", "r", "s"}
 
 
 def test_a_scenario_that_holds_ends_with_0_and_says_what_was_run() -> None:
