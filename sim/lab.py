@@ -281,10 +281,15 @@ class Lab:
             task.result()
 
     def marks(self) -> Counter[str]:
-        """How often each safeguard of the target acted, over all instances and their earlier lives."""
+        """How often each safeguard of the target acted, over all instances and their earlier lives; 0 for those that
+        never did."""
         apps = [app for instance in self.instances.values() for app in (*instance.former, instance.app)]
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
-        return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
+        found: Counter[str] = Counter()
+        for marks in offered:
+            if marks is not None:
+                found.update(marks())
+        return found
 
     def _does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
         """Numbers an action or a fault of the scenario; whether it is to be done."""
