@@ -69,6 +69,8 @@ class InstanceNode:
 
     async def _serve(self) -> None:
         """What ``Server.serve`` does, but for the signal handlers of the process; and its end."""
+        node = self.node
+        assert node is not None
         self.app = self._factory(self._context)
         config = uvicorn.Config(
             self.app,
@@ -88,5 +90,4 @@ class InstanceNode:
             await server.main_loop()
         if server.started:
             await server.shutdown()
-        assert self.node is not None
-        self._network.exit(self.node)
+        self._network.exit(node)

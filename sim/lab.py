@@ -62,7 +62,7 @@ class Lab:
         self.actions: list[str] = []
         """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
         among it."""
-        self.healed_at = 0.0
+        self._lasting_until = 0.0
         """When the last fault that was made known ended, or ends."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
@@ -75,6 +75,7 @@ class Lab:
         self.clients: dict[str, ClientNode] = {}
         self._raw: dict[str, RawNode] = {}
         self._backend: Node | None = None
+        self._knocks = 0
 
     # Verbs
 
@@ -163,11 +164,27 @@ class Lab:
     async def knock(
         self, instance: str, door: str, payload: dict[str, Any] | None = None, **query: str
     ) -> tuple[int, Any]:
-        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host."""
+        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host.
+
+        Status 0 when the instance is not there, or ends meanwhile. In the history ``backend`` emits to the door and
+        is acked, both with ``{"number", …}`` of the knock.
+        """
         if self._backend is None:
             self._backend = Node(self.world, self.network, "backend")
+        self._knocks += 1
+        number = self._knocks
         host, _colon, port = self.instances[instance].address.partition(":")
-        return await self.on(self._backend, knock(host, int(port), door, payload, query=query))
+        asked = {"number": number, "at": instance, "payload": payload if payload is not None else query}
+        self.history.add(self.world.now, "backend", "emit", door, asked)
+        try:
+            status, answer = await self.on(
+                self._backend, knock(host, int(port), door, payload, query=query or None)
+            )
+        except (OSError, TimeoutError) as error:
+            status, answer = 0, {"error": "unreachable", "message": repr(error)}
+        answered = {"number": number, "status": status, "answer": answer}
+        self.history.add(self.world.now, "backend", "ack", door, answered)
+        return status, answer
 
     async def close(self, client: ClientNode) -> None:
         if self._does(client, "close"):
@@ -272,8 +289,17 @@ class Lab:
 
     def fault(self, what: str, *, lasting: float = 0.0) -> None:
         """Makes a fault known, which is over after some seconds."""
-        self.healed_at = max(self.healed_at, self.world.now + lasting)
+        self._lasting_until = max(self._lasting_until, self.world.now + lasting)
         self.history.add(self.world.now, "lab", "fault", what)
+
+    @property
+    def healed_at(self) -> float:
+        """When the last fault up to now is over: it struck, or the time that it lasts is at its end."""
+        return max(self._lasting_until, *(node.busy_until for node in self.world.nodes.values()))
+
+    def stalls(self) -> float:
+        """Seconds for which hosts stood still by a fault, all together."""
+        return sum(node.stalled_seconds for node in self.world.nodes.values())
 
     def steady(self, instance: str, since: float) -> bool:
         """Whether an instance has served since that time without a stall."""
@@ -318,10 +344,15 @@ class Lab:
             task.result()
 
     def marks(self) -> Counter[str]:
-        """How often each safeguard of the target acted, over all instances and their earlier lives."""
+        """How often each safeguard of the target acted, over all instances and their earlier lives; 0 for those that
+        never did."""
         apps = [app for instance in self.instances.values() for app in (*instance.former, instance.app)]
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
-        return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
+        found: Counter[str] = Counter()
+        for marks in offered:
+            if marks is not None:
+                found.update(marks())
+        return found
 
     def _does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
         """Numbers an action or a fault of the scenario; whether it is to be done."""

@@ -59,6 +59,8 @@ class Node:
         """CPU time that each turn costs on the virtual clock."""
         self.clock_skew = 0.0
         """How far this host's wall clock is off, seconds."""
+        self.stalled_seconds = 0.0
+        """All its stalls together."""
         self.looks = 0
         """At the clock, in this turn."""
         self.errors: list[str] = []
@@ -281,7 +283,9 @@ class Node:
 
     def pause(self, seconds: float) -> None:
         """The host stands still; what arrives meanwhile is found at once when it goes on."""
-        self._busy_until = max(self._busy_until, self.world.now + seconds)
+        until = max(self._busy_until, self.world.now + seconds)
+        self.stalled_seconds += until - max(self._busy_until, self.world.now)
+        self._busy_until = until
         self.plan_wake()
 
     def kill(self, *, silent: bool = False) -> None:

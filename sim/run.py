@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sim.coverage import Orders
 from sim.errors import NotStarted, SimulatorError
 from sim.invariants import Violation
 from sim.lab import Lab
@@ -62,6 +63,8 @@ class Result:
     """What clients did, by name, in order; what was skipped is not among it."""
     config: str = ""
     """What a random workload drew from the seed."""
+    orders: str = ""
+    """Equal for two runs iff conflicting commands came to Redis in the same order."""
 
 
 class FaultsAtMessages:
@@ -110,7 +113,8 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
     if lab is None:
         lab = make_lab(scenario, factory, schedule, skips=plan.skips)
     faults = FaultsAtMessages(lab, plan.faults)
-    lab.network.observers.append(faults)
+    orders = Orders()
+    lab.network.observers += [faults, orders]
     began = time.perf_counter()
     outcome, invariant, message = Outcome.HELD, "", ""
     try:
@@ -145,6 +149,7 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
         lab.marks(),
         tuple(lab.actions),
         lab.config,
+        orders.digest(),
     )
 
 

@@ -29,6 +29,7 @@ class Stage:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self._users: dict[ClientNode, str] = {}
+        self._homes: dict[ClientNode, str] = {}
         self._hosts: dict[ClientNode, str] = {}
         self._left: set[ClientNode] = set()
         self._said = 0
@@ -50,6 +51,7 @@ class Stage:
         """A tab is opened, as pages do: sent away, it tries again, at another instance if its own is gone."""
         lab, tab = self.lab, self.lab.client(name)
         self._users[tab] = user
+        self._homes[tab] = at
         await lab.sleep(after)
         host, actions = await self._serving(at), len(lab.actions)
         if await lab.connect_again(tab, user, host):
@@ -57,6 +59,8 @@ class Stage:
         elif len(lab.actions) > actions:
             await lab.sleep(AGAIN_SECONDS)
             await self._come_back(tab, at)
+        else:
+            self._left.add(tab)
         await lab.sleep(STAGGER)
         return tab
 
@@ -66,14 +70,16 @@ class Stage:
         await self.lab.close(tab)
 
     async def restore(self) -> None:
-        """As supervisors and pages do: whoever crashed is started again, stalls end, cut off tabs come back."""
+        """As supervisors and pages do: whoever crashed is started again, stalls end, every tab is back in its place."""
         await self.lab.until_time(self.lab.healed_at)
         gone = [name for name, instance in self.lab.instances.items() if not instance.running]
         if gone:
             await self.lab.start(*gone)
-        for tab, host in list(self._hosts.items()):
-            if not tab.sid and tab not in self._left:
-                await self._come_back(tab, host)
+        for tab, home in self._homes.items():
+            if tab in self._left or (tab.sid and self._hosts[tab] == home):
+                continue
+            await self.lab.on(tab.node, tab.close())
+            await self._come_back(tab, home)
 
     async def calm(self, seconds: float) -> None:
         """Waits until nothing has been disturbed for so long."""
@@ -167,8 +173,7 @@ class Stage:
 
     async def _somebody_watches(self) -> None:
         if not self.open():
-            self._users[self.watcher] = "wat"
-            await self._come_back(self.watcher, "api-1")
+            await self._come_back(self.watcher, self._homes[self.watcher])
 
     async def _come_back(self, tab: ClientNode, at: str) -> None:
         lab = self.lab

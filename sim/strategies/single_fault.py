@@ -34,6 +34,7 @@ HOLD_SECONDS = 0.05
 
 class SingleFault:
     name = "single-fault"
+    endless = False
 
     def possible(self, baseline: Baseline) -> int:
         return sum(1 for _ in self.plans(baseline))

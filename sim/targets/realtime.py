@@ -129,6 +129,10 @@ class RealtimeBackend:
         found = await self._server.messages.read(chat_id, message_id)
         return None if found is None else found.text
 
+    async def waiting(self) -> int:
+        manager = self._server.manager
+        return len(manager.waiting) + sum(len(member.asks) for member in manager.book.members.values())
+
     async def pools(self) -> dict[str, Any]:
         server = self._server
         return {
