@@ -19,6 +19,9 @@ STAGGER = 0.02
 
 AGAIN_SECONDS = 1.0
 ATTEMPTS = 12
+GHOST_SECONDS = 10.0
+"""How long the users of an instance that was killed may be shown."""
+
 REST_SECONDS = 2.0
 """How long what nothing disturbs may take to be seen everywhere; holds of up to a second are no disturbance."""
 
@@ -98,7 +101,7 @@ class Stage:
     def online(self, *, since: float | None = None) -> set[str]:
         return {self._users[tab] for tab in self.open(since=since)}
 
-    async def agree(self, *, within: float = 10.0, ask: bool = False) -> None:
+    async def agree(self, *, within: float = GHOST_SECONDS, ask: bool = False) -> None:
         """Every open tab comes to hold exactly those who have one, ``within`` seconds after the last fault; with
         ``ask``, whoever asks is told so too."""
         await self._somebody_watches()
@@ -196,6 +199,8 @@ class Stage:
         return wanted if wanted in running or not running else running[0]
 
     def _deadline(self, asked_at: float, within: float) -> float:
+        if not all(instance.running for instance in self.lab.instances.values()):
+            within = max(within, GHOST_SECONDS)
         return max(asked_at + REST_SECONDS, self.lab.healed_at + within)
 
     async def _becomes(
