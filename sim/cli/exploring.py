@@ -98,6 +98,6 @@ def explore_many(
 def _save(report: Report) -> Path | None:
     if report.first is None:
         return None
-    path = CASES / f"{report.scenario}-{report.target.replace(':', '.')}.json"
+    path = CASES / f"{report.scenario}-{report.target}.json".replace(":", ".")
     Case.of(report.scenario, report.target, report.first).save(path)
     return path
