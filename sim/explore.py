@@ -121,7 +121,9 @@ def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Resu
     recorder = Recorder()
     lab.network.observers.append(recorder)
     result = run(scenario, load(target), Plan(), seed=seed, lab=lab)
-    return result, Baseline(tuple(recorder.messages), frozenset(lab.instances), scenario.derived)
+    return result, Baseline(
+        tuple(recorder.messages), frozenset(lab.instances), scenario.derived, scenario.faults
+    )
 
 
 def attempt(wanted: Attempt) -> Result:

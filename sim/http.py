@@ -28,9 +28,10 @@ def request(
 async def response(reader: asyncio.StreamReader) -> Response:
     """Reads one. Raises ``ConnectionError`` when the connection ends before it is whole."""
     status, headers = await head(reader)
-    size = int(headers.get("content-length", 0))
     try:
-        return Response(status, headers, await reader.readexactly(size))
+        if headers.get("transfer-encoding") == "chunked":
+            return Response(status, headers, await _chunks(reader))
+        return Response(status, headers, await reader.readexactly(int(headers.get("content-length", 0))))
     except asyncio.IncompleteReadError:
         raise ConnectionResetError("the connection ended within a response") from None
 
@@ -45,3 +46,13 @@ async def head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
         name, _colon, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     return int(first.split()[1]), headers
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """RFC 9112, section 7.1, without trailers."""
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return body

@@ -22,7 +22,7 @@ from sim.instance_node import InstanceNode
 from sim.invariants import Checks
 from sim.network import Network
 from sim.node import Node
-from sim.redis_node import RedisNode
+from sim.redis_node import Backup, RedisNode
 from sim.schedule import Schedule
 from sim.targets import SECRET, Context, Factory
 from sim.targets.knock import knock
@@ -62,6 +62,8 @@ class Lab:
         self.actions: list[str] = []
         """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
         among it."""
+        self._lasting_until = 0.0
+        """When the last fault that was made known ended, or ends."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
         self._factory = factory
@@ -73,6 +75,7 @@ class Lab:
         self.clients: dict[str, ClientNode] = {}
         self._raw: dict[str, RawNode] = {}
         self._backend: Node | None = None
+        self._knocks = 0
 
     # Verbs
 
@@ -161,11 +164,27 @@ class Lab:
     async def knock(
         self, instance: str, door: str, payload: dict[str, Any] | None = None, **query: str
     ) -> tuple[int, Any]:
-        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host."""
+        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host.
+
+        Status 0 when the instance is not there, or ends meanwhile. In the history ``backend`` emits to the door and
+        is acked, both with ``{"number", …}`` of the knock.
+        """
         if self._backend is None:
             self._backend = Node(self.world, self.network, "backend")
+        self._knocks += 1
+        number = self._knocks
         host, _colon, port = self.instances[instance].address.partition(":")
-        return await self.on(self._backend, knock(host, int(port), door, payload, query=query))
+        asked = {"number": number, "at": instance, "payload": payload if payload is not None else query}
+        self.history.add(self.world.now, "backend", "emit", door, asked)
+        try:
+            status, answer = await self.on(
+                self._backend, knock(host, int(port), door, payload, query=query or None)
+            )
+        except (OSError, TimeoutError) as error:
+            status, answer = 0, {"error": "unreachable", "message": repr(error)}
+        answered = {"number": number, "status": status, "answer": answer}
+        self.history.add(self.world.now, "backend", "ack", door, answered)
+        return status, answer
 
     async def close(self, client: ClientNode) -> None:
         if self._does(client, "close"):
@@ -187,8 +206,13 @@ class Lab:
     def pause(self, host: str, seconds: float) -> None:
         if not self._does("lab", f"pause {host}"):
             return
-        self.fault(f"{host} stalls for {seconds:g} s")
+        self.fault(f"{host} stalls for {seconds:g} s", lasting=seconds)
         self.world.nodes[host].pause(seconds)
+
+    def terminate(self, instance: str) -> None:
+        """As SIGTERM; what it does then is its own."""
+        self.fault(f"{instance} is told to end")
+        self.instances[instance].terminate()
 
     def partition(self, one: str, other: str) -> None:
         if not self._does("lab", f"partition {one} {other}"):
@@ -210,6 +234,24 @@ class Lab:
         self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
         self.redis.crash()
         self.redis.restart(keep_data=keep_data)
+
+    def keep_redis(self) -> Backup:
+        """Redis' data as it is now: what a replica has that gets nothing from now on."""
+        return self.redis.keep()
+
+    def fail_over_redis(self, backup: Backup) -> None:
+        """A replica takes over at the same address: the data is as it was, every connection is reset."""
+        if not self._does("lab", "fail over redis"):
+            return
+        self.fault("a replica without the last writes takes over from redis")
+        self.redis.restart(keep_data=False, back_to=backup)
+
+    def lose_published(self, host: str, *, lose: bool) -> None:
+        """Whether Redis loses what it would push to a host's subscriptions from now on, without a word."""
+        self.fault(f"redis {'loses' if lose else 'no longer loses'} what is published to {host}")
+        self.redis.deaf.pop(host, None)
+        if lose:
+            self.redis.deaf[host] = 0
 
     def drop_redis_connections(self) -> None:
         """As CLIENT KILL of all of them."""
@@ -245,8 +287,29 @@ class Lab:
         """Says that the run has got to what makes it mean something."""
         self.reached[what] = self.reached.get(what, 0) + 1
 
-    def fault(self, what: str) -> None:
+    def fault(self, what: str, *, lasting: float = 0.0) -> None:
+        """Makes a fault known, which is over after some seconds."""
+        self._lasting_until = max(self._lasting_until, self.world.now + lasting)
         self.history.add(self.world.now, "lab", "fault", what)
+
+    @property
+    def healed_at(self) -> float:
+        """When the last fault up to now is over: it struck, or the time that it lasts is at its end."""
+        return max(self._lasting_until, *(node.busy_until for node in self.world.nodes.values()))
+
+    def stalls(self) -> float:
+        """Seconds for which hosts stood still by a fault, all together."""
+        return sum(node.stalled_seconds for node in self.world.nodes.values())
+
+    def steady(self, instance: str, since: float) -> bool:
+        """Whether an instance has served since that time without a stall."""
+        found = self.instances[instance]
+        return (
+            found.running
+            and found.node is not None
+            and found.started_at <= since
+            and (found.node.busy_until <= since)
+        )
 
     def token(self, user: str, *, lifetime: float = 3600.0) -> str:
         now = START + self.world.now

@@ -27,6 +27,7 @@ class RawClient:
 
     def __init__(self, note: Note) -> None:
         self.answers_pings = True
+        self.answers_calls = True
         self.answer: Callable[[Any], Any] = lambda _data: None
         """Gives the ack of an event call."""
         self.sid: str | None = None
@@ -84,16 +85,16 @@ class RawClient:
 
     # What it should not do
 
-    def stop_reading(self) -> None:
+    async def stop_reading(self) -> None:
         """From now on nothing is taken from the connection, and so no ping is answered."""
         self._note("note", "stops reading", None)
         self.transport.stop_reading()
 
-    def go_on_reading(self) -> None:
+    async def go_on_reading(self) -> None:
         self._note("note", "reads again", None)
         self.transport.go_on_reading()
 
-    def vanish(self) -> None:
+    async def vanish(self) -> None:
         """Resets its connections. (Vanishing in silence is done to its host, not by it.)"""
         self._note("note", "vanishes", None)
         if self._reading is not None:
@@ -150,7 +151,7 @@ class RawClient:
         name, *args = json.loads(text[bracket:])
         data = args[0] if args else None
         self._note("event", name, data)
-        if bracket:
+        if bracket and self.answers_calls:
             await self.transport.send(f"43{text[:bracket]}{json.dumps([self.answer(data)])}")
 
     def _over(self, how: str) -> None:

@@ -14,7 +14,18 @@ from sim.errors import NotStarted, SimulatorError
 from sim.invariants import Violation
 from sim.lab import Lab
 from sim.network import Network
-from sim.plan import CRASH, PAUSE, RESET, Fault, Plan, PlannedSchedule
+from sim.plan import (
+    CRASH,
+    KILL_CONNECTIONS,
+    PAUSE,
+    REDIS_HANG,
+    REDIS_RESTART,
+    RESET,
+    SKEW,
+    Fault,
+    Plan,
+    PlannedSchedule,
+)
 from sim.scenario import Scenario
 from sim.schedule import Message
 from sim.targets import Factory
@@ -73,13 +84,20 @@ class FaultsAtMessages:
             return
         self.bitten.add(message.name)
         lab, host = self._lab, message.target
-        lab.fault(str(fault))
-        if fault.kind == CRASH and host in lab.instances:
-            lab.instances[host].crash()
-        elif fault.kind == PAUSE:
+        stalls = fault.kind in (PAUSE, REDIS_HANG)
+        lab.fault(str(fault), lasting=fault.seconds if stalls else 0.0)
+        if stalls:
             lab.world.nodes[host].pause(fault.seconds)
+        elif fault.kind == CRASH and host in lab.instances:
+            lab.instances[host].crash()
         elif fault.kind == RESET:
             _reset(lab.network, message)
+        elif fault.kind == REDIS_RESTART:
+            lab.redis.restart(keep_data=False)
+        elif fault.kind == KILL_CONNECTIONS:
+            lab.redis.kill_connections()
+        elif fault.kind == SKEW:
+            lab.world.nodes[host].clock_skew = fault.seconds
 
 
 def _reset(network: Network, message: Message) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Run = Callable[["Lab"], Coroutine[Any, Any, None]]
 
 OWN = "sim.scenarios."
-MODULES = ("auth", "faults", "presence", "soak", "state", "usage")
+MODULES = ("auth", "calls", "faults", "locks", "presence", "rooms", "soak", "state", "usage", "wire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Scenario:
     workload.
 
     ``reaches``: marks that a run must set for its outcome to mean anything. ``settings`` go to the target. ``waits``:
-    the reason why ``realtime`` need not hold yet.
+    the reason why ``realtime`` need not hold yet. ``faults``: the kinds of fault that it is about, which a search
+    tries first; those of Redis and of clocks are tried in no other scenario.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     limit: float = 120.0
     waits: str = ""
+    faults: tuple[str, ...] = ()
 
     @property
     def derived(self) -> bool:
@@ -60,12 +62,13 @@ def scenario(
     settings: dict[str, Any] | None = None,
     limit: float = 120.0,
     waits: str = "",
+    faults: tuple[str, ...] = (),
 ) -> Callable[[Run], Run]:
     """Registers a scenario: the simulator's own under this name, anyone else's under ``module:name``."""
 
     def register(run: Run) -> Run:
         full = name if run.__module__.startswith(OWN) else f"{run.__module__}:{name}"
-        _registry[full] = Scenario(full, kind, about, run, reaches, settings or {}, limit, waits)
+        _registry[full] = Scenario(full, kind, about, run, reaches, settings or {}, limit, waits, faults)
         return run
 
     return register
