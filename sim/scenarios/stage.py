@@ -14,7 +14,7 @@ from sim.client_node import ClientNode
 from sim.lab import Lab
 from sim.targets.knock import knock
 
-STAGGER = 0.02
+STAGGER = 0.03
 """Seconds between two things that happen at once for a person: longer than either takes if nothing is in its way."""
 
 AGAIN_SECONDS = 1.0
