@@ -75,6 +75,16 @@ class UsageCleanup:
         self._leading = False
         self._next_look = float("-inf")
 
+    @property
+    def leading(self) -> bool:
+        """Whether the lock was held when it was last asked about."""
+        return self._leading
+
+    @property
+    def fence(self) -> int | None:
+        """The fencing token of the lock while it is held."""
+        return self._lock.fence if self._leading else None
+
     async def run(self) -> None:
         """Sweeps until cancelled; no failure of the state ends it."""
         try:

@@ -127,6 +127,7 @@ class RealtimeServer:
         )
         self.strangers = Deadlines(self.monotonic, self._close_stranger)
         self.expiries = Deadlines(self.clock.time, self._close_expired)
+        self.cleanup = self.usage_cleanup()
         self.handlers = Handlers(self)
         self.handlers.attach()
 
@@ -158,7 +159,7 @@ class RealtimeServer:
         self.tasks.spawn("lease", self.leases.run)
         self.tasks.spawn("repairs", self.repairs.run)
         self.tasks.spawn("rooms", self.rooms.run)
-        self.tasks.spawn("usage-cleanup", self.usage_cleanup().run)
+        self.tasks.spawn("usage-cleanup", self.cleanup.run)
         self.tasks.spawn("presence", self.audience.pacer.run)
         self.tasks.spawn("usage", self.usage_audience.pacer.run)
         self.tasks.spawn("token-expiry", self.expiries.run)

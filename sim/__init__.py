@@ -5,7 +5,9 @@ A ``world`` owns the clock and the order of events; each simulated host is a ``n
 (``instance_node``, ``targets``), and real clients (``client_node``). ``determinism`` gives time and randomness to the
 world. A ``scenario`` is a coroutine on the verbs of ``lab``; ``invariants`` judge what clients saw (``history``). A
 ``plan`` holds messages back and makes faults at them; ``strategies`` make plans from the undisturbed run
-(``baseline``), ``explore`` tries them, ``shrink`` makes a failing one small, ``case`` saves and replays it.
+(``baseline``), ``explore`` tries them on ``workers``, ``shrink`` makes a failing one small, ``case`` saves and replays
+it. ``coverage`` says what was tried, ``compare`` does it all for every scenario and two targets; ``cli`` has the
+commands.
 
-``processes`` starts the real things: Redis, instances, and the tour that ``nox -s lab`` shows.
+``processes`` starts the real things: Redis, instances, and the tour that ``nox -s tour`` shows.
 """

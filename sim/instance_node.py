@@ -29,6 +29,7 @@ class InstanceNode:
         self.node: Node | None = None
         self.former: list[Any] = []
         """The applications of earlier lives."""
+        self.started_at = 0.0
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -50,6 +51,7 @@ class InstanceNode:
         if self.app is not None:
             self.former.append(self.app)
         self._server = None
+        self.started_at = self._world.now
         self._world.nodes.pop(self.name, None)
         node = self.node = Node(self._world, self._network, self.name)
         self._serving = node.spawn(self._serve(), name="uvicorn")

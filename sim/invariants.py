@@ -51,7 +51,7 @@ class Checks:
         asked = self._lab.world.now
 
         def over() -> bool:
-            since = max(asked, self._lab.healed_at()) if after_faults else asked
+            since = max(asked, self._lab.healed_at) if after_faults else asked
             return self._lab.world.now >= since + within
 
         while not true() and not over():

@@ -22,7 +22,7 @@ from sim.instance_node import InstanceNode
 from sim.invariants import Checks
 from sim.network import Network
 from sim.node import Node
-from sim.redis_node import RedisNode
+from sim.redis_node import Backup, RedisNode
 from sim.schedule import Schedule
 from sim.targets import SECRET, Context, Factory
 from sim.targets.knock import knock
@@ -62,6 +62,8 @@ class Lab:
         self.actions: list[str] = []
         """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
         among it."""
+        self._lasting_until = 0.0
+        """When the last fault that was made known ended, or ends."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
         self._factory = factory
@@ -204,8 +206,13 @@ class Lab:
     def pause(self, host: str, seconds: float) -> None:
         if not self._does("lab", f"pause {host}"):
             return
-        self.fault(f"{host} stalls for {seconds:g} s")
+        self.fault(f"{host} stalls for {seconds:g} s", lasting=seconds)
         self.world.nodes[host].pause(seconds)
+
+    def terminate(self, instance: str) -> None:
+        """As SIGTERM; what it does then is its own."""
+        self.fault(f"{instance} is told to end")
+        self.instances[instance].terminate()
 
     def partition(self, one: str, other: str) -> None:
         if not self._does("lab", f"partition {one} {other}"):
@@ -227,6 +234,24 @@ class Lab:
         self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
         self.redis.crash()
         self.redis.restart(keep_data=keep_data)
+
+    def keep_redis(self) -> Backup:
+        """Redis' data as it is now: what a replica has that gets nothing from now on."""
+        return self.redis.keep()
+
+    def fail_over_redis(self, backup: Backup) -> None:
+        """A replica takes over at the same address: the data is as it was, every connection is reset."""
+        if not self._does("lab", "fail over redis"):
+            return
+        self.fault("a replica without the last writes takes over from redis")
+        self.redis.restart(keep_data=False, back_to=backup)
+
+    def lose_published(self, host: str, *, lose: bool) -> None:
+        """Whether Redis loses what it would push to a host's subscriptions from now on, without a word."""
+        self.fault(f"redis {'loses' if lose else 'no longer loses'} what is published to {host}")
+        self.redis.deaf.pop(host, None)
+        if lose:
+            self.redis.deaf[host] = 0
 
     def drop_redis_connections(self) -> None:
         """As CLIENT KILL of all of them."""
@@ -262,17 +287,29 @@ class Lab:
         """Says that the run has got to what makes it mean something."""
         self.reached[what] = self.reached.get(what, 0) + 1
 
-    def fault(self, what: str) -> None:
+    def fault(self, what: str, *, lasting: float = 0.0) -> None:
+        """Makes a fault known, which is over after some seconds."""
+        self._lasting_until = max(self._lasting_until, self.world.now + lasting)
         self.history.add(self.world.now, "lab", "fault", what)
 
+    @property
     def healed_at(self) -> float:
-        """When the last fault up to now struck, or the stall ends that lasts longest."""
-        struck = max((entry.at for entry in self.history.entries if entry.what == "fault"), default=0.0)
-        return max(struck, *(node.stalled_until for node in self.world.nodes.values()))
+        """When the last fault up to now is over: it struck, or the time that it lasts is at its end."""
+        return max(self._lasting_until, *(node.busy_until for node in self.world.nodes.values()))
 
     def stalls(self) -> float:
         """Seconds for which hosts stood still by a fault, all together."""
         return sum(node.stalled_seconds for node in self.world.nodes.values())
+
+    def steady(self, instance: str, since: float) -> bool:
+        """Whether an instance has served since that time without a stall."""
+        found = self.instances[instance]
+        return (
+            found.running
+            and found.node is not None
+            and found.started_at <= since
+            and (found.node.busy_until <= since)
+        )
 
     def token(self, user: str, *, lifetime: float = 3600.0) -> str:
         now = START + self.world.now
@@ -307,10 +344,15 @@ class Lab:
             task.result()
 
     def marks(self) -> Counter[str]:
-        """How often each safeguard of the target acted, over all instances and their earlier lives."""
+        """How often each safeguard of the target acted, over all instances and their earlier lives; 0 for those that
+        never did."""
         apps = [app for instance in self.instances.values() for app in (*instance.former, instance.app)]
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
-        return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
+        found: Counter[str] = Counter()
+        for marks in offered:
+            if marks is not None:
+                found.update(marks())
+        return found
 
     def _does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
         """Numbers an action or a fault of the scenario; whether it is to be done."""

@@ -39,7 +39,8 @@ def linearization(
 ) -> list[Call] | None:
     """An order in which the calls explain each other, or None if there is none.
 
-    ``apply(state, call)``: the state after it, as a new object, or None where its result does not follow. ``key``: equal for states that are equal.
+    ``apply(state, call)``: the state after it, as a new object; None where its result does not follow.
+    ``key``: equal for states that are equal.
     """
     everything = (1 << len(calls)) - 1
     must = sum(1 << number for number, call in enumerate(calls) if call.returned is not None)

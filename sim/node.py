@@ -83,16 +83,16 @@ class Node:
         """Whether a blocking call of the loop's own code has what it waited for."""
         world.add(self)
 
+    @property
+    def busy_until(self) -> float:
+        """When the last stall that was asked for ends, or ended."""
+        return self._busy_until
+
     # What the world asks
 
     @property
     def can_run(self) -> bool:
         return self.alive and self._blocked is None and self.world.now >= self._busy_until
-
-    @property
-    def stalled_until(self) -> float:
-        """The end of its last stall; in the past if it goes on since."""
-        return self._busy_until
 
     def has_work(self) -> bool:
         loop = self.loop

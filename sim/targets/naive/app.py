@@ -66,6 +66,9 @@ class NaiveBackend:
     async def models(self) -> list[str]:
         return self._layer.USAGE_POOL.keys()
 
+    async def lock(self) -> dict[str, Any]:
+        return {"held": self._layer.cleaning, "fence": None}
+
     async def message(self, chat_id: str, message_id: str) -> str | None:
         return None
 
