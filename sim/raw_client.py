@@ -59,7 +59,8 @@ class RawClient:
             return False
 
     async def open(self, host: str, port: int, *, transport: str = "websocket") -> None:
-        """The Engine.IO session alone, without CONNECT. Raises ``Ended``."""
+        """The Engine.IO session alone, without CONNECT; a former one is given up. Raises ``Ended``."""
+        self._give_up()
         kind = WebSocket if transport == "websocket" else Polling
         chosen = self._transport = kind(host, port, PATH)
         await chosen.open()
@@ -67,7 +68,7 @@ class RawClient:
         if isinstance(chosen, Polling):
             chosen.belongs_to(json.loads(first[1:])["sid"])
         self._let_in = asyncio.get_running_loop().create_future()
-        self._reading = asyncio.create_task(self._read(more))
+        self._reading = asyncio.create_task(self._read(chosen, more))
 
     async def join(self, auth: dict[str, Any] | None) -> None:
         """Sends CONNECT. Raises ``Ended``."""
@@ -97,9 +98,7 @@ class RawClient:
     async def vanish(self) -> None:
         """Resets its connections. (Vanishing in silence is done to its host, not by it.)"""
         self._note("note", "vanishes", None)
-        if self._reading is not None:
-            self._reading.cancel()
-        self.transport.reset()
+        self._give_up()
 
     async def send_packet(self, packet: str) -> None:
         """Any Engine.IO packet. Raises ``Ended``."""
@@ -116,14 +115,21 @@ class RawClient:
         self._note("note", "sends garbage", data.hex())
         await self.transport.send_bytes(data)
 
+    def _give_up(self) -> None:
+        self.sid = None
+        if self._reading is not None:
+            self._reading.cancel()
+            self.transport.reset()
+            self._reading = None
+
     # What it sees
 
-    async def _read(self, packets: list[str]) -> None:
+    async def _read(self, transport: RawTransport, packets: list[str]) -> None:
         try:
             while True:
                 for packet in packets:
                     await self._packet(packet)
-                packets = await self.transport.receive()
+                packets = await transport.receive()
         except Ended as ended:
             self._over(str(ended))
 

@@ -204,3 +204,20 @@ def test_where_nobody_listens_it_is_refused(target: str) -> None:
         assert [entry.data for entry in lab.history.of("raw", "refused")] == ["refused"]
 
     Lab(load(target), PlainSchedule()).run(scenario, seed=1)
+
+
+@every_target
+@every_transport
+def test_one_that_connects_again_gives_its_former_connection_up(target: str, transport: str) -> None:
+    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+        former = raw.client.sid
+        assert await lab.connect_raw(raw, "ann", "api-1", transport=transport)
+        assert raw.client.sid not in (None, former)
+        await lab.sleep(3 * MISSED_SECONDS)
+        assert lab.checks.online(watcher) == {"ann", "wat"}
+        said = {"channel_id": "general", "data": {"type": "typing", "mark": "again"}}
+        await lab.emit(watcher, "channel-events", said)
+        await lab.sleep(1)
+        assert lab.checks.count("raw", "channel-events") == 1
+
+    with_raw(target, transport, behaves)
