@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sim.case import Case
+from sim.commands import commands
+from sim.picture.decoding import MAIN
 from sim.picture.layout import Arrow, Diagram, Layout, lay_out, milliseconds
 from sim.picture.order import overtaken
 from sim.picture.recording import CLIENT, INSTANCE, Recording, record_case
 
 WIDTH = 900
 LEFT, RIGHT, TOP = 76, 50, 92
-LEAST_STEP, MOST_STEP = 15.0, 34.0
+LEAST_STEP, MOST_STEP = 14.0, 27.0
 """Pixels between two moments that something happens at."""
 
-MOST_ARROWS = 40
+MOST_ARROWS = 36
+BEFORE = 4.0
+"""How much less what came before counts than what came after, at the same distance in time."""
+
 COLORS = {
     "redis": "#2458b3",
     "reply": "#7f95b8",
@@ -45,36 +50,44 @@ def write_svg(path: Path, case: Case, *, most: int = MOST_ARROWS) -> None:
 def svg(recording: Recording, baseline: Recording, *, most: int = MOST_ARROWS) -> str:
     layout = lay_out(recording, baseline)
     diagram = layout.diagrams[0]
-    shared = {key for each in overtaken(recording, baseline) for key in (*each.passed, each.held)}
-    arrows = what_matters(diagram, layout, shared, most)
+    orders = overtaken(recording, baseline)
+    shared = {name for order in orders for name in (*order.passed, order.held)}
+    keys = {order.key for order in orders}
+    written = {
+        message.name
+        for message in recording.messages
+        if any(command.writes and command.key in keys for command in commands(message.data))
+    }
+    arrows = what_matters(diagram, layout, shared, written, most)
     return _Drawing(recording, layout, diagram, arrows).text()
 
 
-def what_matters(diagram: Diagram, layout: Layout, shared: set[str], most: int) -> list[Arrow]:
-    """The disturbed messages, those that overtook them, then what says something and is nearest to them in time, and
-    what clients were told last before the end."""
+def what_matters(
+    diagram: Diagram, layout: Layout, shared: set[str], written: set[str], most: int
+) -> list[Arrow]:
+    """The disturbed messages, those that overtook them, what was ``written`` to the same keys, and the last
+    of each event that a client was told; then what says something and is near in time, rather after than before."""
+    centre = [arrow for arrow in diagram.arrows if arrow.trouble in ("held", "fault") or arrow.name in shared]
+    moments = [moment for arrow in centre for moment in (arrow.sent_at, arrow.arrives_at)]
+    moments = moments or [mark.at for mark in diagram.marks] or [diagram.ends_at]
+    first, last = min(moments), max(moments)
+    told = {
+        (arrow.target, line.partition(" ")[0]): arrow.name
+        for arrow in diagram.arrows
+        for line in arrow.lines
+        if layout.lanes[arrow.target][1] == CLIENT and arrow.weight == MAIN
+    }
+    must = {*(arrow.name for arrow in centre), *written, *told.values()}
     saying = [
         arrow
         for arrow in diagram.arrows
-        if arrow.weight == 2 or arrow.trouble or (arrow.family == "reply" and arrow.weight)
+        if arrow.name in must or arrow.weight == MAIN or (arrow.weight and first <= arrow.sent_at <= last)
     ]
-    centre = [arrow for arrow in diagram.arrows if arrow.trouble in ("held", "fault") or arrow.name in shared]
-    moments = [moment for arrow in centre for moment in (arrow.sent_at, arrow.arrives_at)] or [
-        mark.at for mark in diagram.marks
-    ]
-    moments = moments or [diagram.ends_at]
-    last: dict[int, Arrow] = {}
-    for arrow in diagram.arrows:
-        if layout.lanes[arrow.target][1] == CLIENT and arrow.weight == 2:
-            last[arrow.target] = arrow
-    must = {arrow.name for arrow in (*centre, *last.values())}
 
     def far(arrow: Arrow) -> tuple[bool, float]:
-        outside = max(min(moments) - arrow.sent_at, arrow.sent_at - max(moments), 0.0)
-        return arrow.name not in must, outside
+        return arrow.name not in must, max(BEFORE * (first - arrow.sent_at), arrow.sent_at - last, 0.0)
 
-    chosen = sorted(saying, key=far)[:most]
-    return sorted(chosen, key=lambda arrow: (arrow.top, arrow.bottom))
+    return sorted(sorted(saying, key=far)[:most], key=lambda arrow: (arrow.top, arrow.bottom))
 
 
 @dataclass

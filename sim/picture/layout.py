@@ -245,6 +245,8 @@ def entry_words(entry: Entry) -> str:
     if entry.what == "connect":
         by = entry.data.get("transport") if isinstance(entry.data, dict) else None
         return f"connects to {entry.name}" + (f" by {by}" if by else "")
+    if entry.what == "close":
+        return "leaves"
     data = "" if entry.data is None else json.dumps(entry.data, ensure_ascii=False, default=str)
     words = [entry.name, data] if entry.what in ("event", "emit", "fault") else [entry.what, entry.name, data]
     return " ".join(filter(None, words))

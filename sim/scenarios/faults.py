@@ -11,6 +11,8 @@ ROUNDS = 5
 LOCALLY_WITHIN = 1.0
 ANSWERED_WITHIN = 6.0
 LEASE_SECONDS = 5.0
+LATER_SECONDS = 1.0
+VISITS = 4
 
 
 @scenario(
@@ -82,19 +84,31 @@ async def redis_failover_rollback(lab: Lab) -> None:
     await stage.agree()
     backup = lab.keep_redis()
     await lab.sleep(LEASE_SECONDS + 1.0)
+    lab.partition("api-2", "redis")  # it finds the new primary later than the others
     lab.fail_over_redis(backup)
+    finding = lab.background(_find_redis(lab, "api-2"))
     await _nobody_is_missed(stage, for_seconds=2 * LEASE_SECONDS)
+    await finding
     lab.reach("renewals were lost")
 
     await stage.restore()
     await stage.agree()
     backup = lab.keep_redis()
     await stage.leave(ann)
-    await stage.come("bob-1", "bob", "api-2")
+    for number in range(VISITS):
+        await stage.leave(await stage.come(f"bob-{number}", "bob", "api-2"))
+    await stage.come("cat-1", "cat", "api-2")
     await stage.agree()
     lab.fail_over_redis(backup)
     lab.reach("changes were lost")
+    await stage.agree()
+    await stage.come("eve-1", "eve", "api-1")  # a version that there was before, with another meaning
     await stage.agree(ask=True)
+
+
+async def _find_redis(lab: Lab, instance: str) -> None:
+    await lab.sleep(LATER_SECONDS)
+    lab.heal(instance, "redis")
 
 
 async def _nobody_is_missed(stage: Stage, *, for_seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sim.client_node import ClientNode
 from sim.lab import Lab
 from sim.plan import KILL_CONNECTIONS, REDIS_RESTART, SKEW
@@ -66,7 +68,12 @@ class Touch:
             not self._shown(),
             f"{self._shown()} are shown {self._model}, touched {age:.3f} s ago",
         )
-        stage.lab.reach("its end was seen")
+        told = [lab.checks.heard(tab, "usage", self._is_named) for tab in stage.open()]
+        if any(told):
+            lab.reach("its end was seen")
+
+    def _is_named(self, data: Any) -> bool:
+        return isinstance(data, dict) and self._model in data.get("models", ())
 
     def _shown(self) -> list[str]:
         checks = self._stage.lab.checks

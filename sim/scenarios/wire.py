@@ -51,3 +51,7 @@ async def slow_consumer(lab: Lab) -> None:
         within=10.0,
         after_faults=True,
     )
+    late = lab.checks.count(slow.name, "flood")
+    lab.checks.hold(
+        "nothing-is-kept-without-bound", late * PIECE < TOTAL, f"all {late} pieces were kept and came late"
+    )
