@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from sim.cli import determinism, exploring
 from sim.determinism_check import LEAK, Finding
 from sim.explore import Report
 from sim.leaks import LEAKS
+from sim.plan import Plan
+from sim.run import Outcome
+from sim.run import Result as ResultOfRun
 from sim.scenario import Scenario, find
 from sim.strategies import Strategy
 from sim.workers import Inline
@@ -300,6 +304,21 @@ async def calm(lab: Any) -> None:
     lab.checks.hold("calm", True, "")
     for mark in find("token-expires").reaches:
         lab.reach(mark)
+
+
+def test_a_safeguard_that_no_run_ever_reached_fails_the_whole_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenario = replace(find("fleet-died-together"), run=calm)
+    report = Report(scenario.name, "realtime", "single-fault")
+    report.add(ResultOfRun(Outcome.HELD, Plan(), 0, marks=Counter({"never seen": 0, "seen": 2})))
+    rows = [compare.Row(scenario, realtime=report)]
+    assert compare.Comparison(None, rows).silent_safeguards() == [], "other scenarios may reach it"
+    monkeypatch.setattr(compare, "scenarios", lambda: {scenario.name: scenario})
+    assert compare.Comparison(None, rows).silent_safeguards() == ["never seen"]
+    assert Outcome.FAILED in compare.Comparison(None, rows).outcomes
+    assert compare.Comparison(60.0, rows).silent_safeguards() == [], "so may other schedules"
+    assert compare.Comparison(None, rows, interrupted=True).silent_safeguards() == []
 
 
 def test_compare_ends_with_1_if_realtime_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
