@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sim.explore import Report, Undisturbed, search, shrunk_of, undisturbed_of
 from sim.run import Outcome, Result
-from sim.scenario import Scenario
+from sim.scenario import Scenario, scenarios
 from sim.strategies import strategy
 from sim.workers import Workers
 
@@ -21,6 +21,9 @@ NAIVE, REALTIME = "naive", "realtime"
 NAIVE_SECONDS = 5.0
 MOST_DISTURBANCES = 3
 SOAK_SCHEDULES = 2000
+LEAST_SHARE_SECONDS = 0.2
+"""However slow the machine and however little is left: a scenario of which nothing was tried says nothing."""
+
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -106,10 +109,14 @@ class Comparison:
         return total
 
     def silent_safeguards(self) -> list[str]:
-        """Those that no run ever reached; a bounded or interrupted comparison does not know."""
-        if self.seconds is not None or self.interrupted:
-            return []
-        return [name for name, times in self.marks().items() if not times]
+        """Those that no run ever reached; only the whole comparison knows."""
+        return [name for name, times in self.marks().items() if not times] if self.whole else []
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was exhaustive, over all scenarios, and came to its end."""
+        tried = {row.scenario.name for row in self.rows}
+        return self.seconds is None and not self.interrupted and tried == set(scenarios())
 
     @staticmethod
     def _of(row: Row, target: str) -> list[Report]:
@@ -143,8 +150,11 @@ class Comparing:
                 self._break_naive(row)
             self._shrink([report for row in rows if (report := row.naive) is not None])
             for number, row in enumerate(rows):
-                left = None if self.seconds is None else self.seconds - (time.perf_counter() - began)
-                self._try_realtime(row, None if left is None else max(0.0, left) / (len(rows) - number))
+                share = None
+                if self.seconds is not None:
+                    left = self.seconds - (time.perf_counter() - began)
+                    share = max(LEAST_SHARE_SECONDS, left / (len(rows) - number))
+                self._try_realtime(row, share)
             self._shrink([report for row in rows if (report := row.realtime) is not None])
         except KeyboardInterrupt:
             done.interrupted = True

@@ -22,7 +22,7 @@ from sim.compare import Comparing, Comparison, Row
 from sim.errors import SimulatorError
 from sim.explore import Report
 from sim.interrupt import Interrupt
-from sim.pages import can_be_written, write_page_of
+from sim.pages import write_page_of
 from sim.races import Table, conclusion, markdown, tables
 from sim.scenario import scenarios
 from sim.workers import Workers, workers
@@ -67,32 +67,34 @@ def compare_targets(
                     interrupt.check()
 
                 done = Comparing(chosen, hands, None if exhaustive else seconds, watch).run()
-            folder = reports if exhaustive and not names and not done.interrupted else reports / "out"
-            if folder == reports:
-                _remove_cases(folder)
-            cases = {each.first.fingerprint: _save(each, folder) for each in _reports(done) if each.first}
-            pages = [] if done.interrupted else _pages(hands, list(cases.values()), reports / "out" / "pages")
+            folder = reports if done.whole else reports / "out"
+            cases = _write(done, folder)
+            if as_json:
+                for row in done.rows:
+                    click.echo(json.dumps(_row_to_json(row, cases)))
+            else:
+                _show(done)
+            pages = [] if interrupt.pressed else _pages(hands, cases, reports / "out" / "pages")
     except SimulatorError as error:
         fail(str(error), FAILED)
-    page = folder / "races.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(markdown(done))
-    if as_json:
-        for row in done.rows:
-            click.echo(json.dumps(_row_to_json(row, cases)))
-    else:
-        _show(done, [page, *cases.values()], pages)
+    if not as_json:
+        _show_written(folder / "races.md", cases, pages)
     sys.exit(status_of(done.outcomes))
+
+
+def _write(done: Comparison, folder: Path) -> dict[str, Path]:
+    """Writes ``races.md`` and every case; the cases by the fingerprints of their runs."""
+    if done.whole:
+        # What broke in an earlier comparison and breaks no more is no case any more.
+        for case in (folder / "cases").glob("*.json"):
+            case.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "races.md").write_text(markdown(done))
+    return {each.first.fingerprint: _save(each, folder) for each in _reports(done) if each.first}
 
 
 def _reports(done: Comparison) -> list[Report]:
     return [report for row in done.rows for report in (row.naive, row.realtime) if report is not None]
-
-
-def _remove_cases(folder: Path) -> None:
-    """Of an earlier comparison: what breaks no more is no case any more."""
-    for case in (folder / "cases").glob("*.json"):
-        case.unlink()
 
 
 def _save(report: Report, folder: Path) -> Path:
@@ -102,10 +104,8 @@ def _save(report: Report, folder: Path) -> Path:
     return path
 
 
-def _pages(hands: Workers, cases: Sequence[Path], folder: Path) -> list[Path]:
-    if not can_be_written():
-        return []
-    wanted = [(folder / f"{case.stem}.html", case) for case in cases]
+def _pages(hands: Workers, cases: dict[str, Path], folder: Path) -> list[Path]:
+    wanted = [(folder / f"{case.stem}.html", case) for case in cases.values()]
     with closing(hands.map(write_page_of, wanted)) as answers:
         return [page for page in answers if page is not None]
 
@@ -130,7 +130,7 @@ def _row_to_json(row: Row, cases: dict[str, Path]) -> dict[str, object]:
     return {**(shown(row.realtime) or empty), **about}
 
 
-def _show(done: Comparison, files: Sequence[Path], pages: Sequence[Path]) -> None:
+def _show(done: Comparison) -> None:
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for table in tables(done):
         console.print(f"{table.title}. {table.about}")
@@ -138,10 +138,14 @@ def _show(done: Comparison, files: Sequence[Path], pages: Sequence[Path]) -> Non
         console.print()
     for line in conclusion(done):
         console.print(line)
-    written = [str(files[0]), *(f"python -m sim replay {case}" for case in files[1:]), *map(str, pages)]
-    console.print("\nwritten:")
-    for line in written:
-        click.echo(f"  {line}")
+
+
+def _show_written(page: Path, cases: dict[str, Path], pages: Sequence[Path]) -> None:
+    click.echo("\nwritten:")
+    drawn = {page.stem: page for page in pages}
+    for case in cases.values():
+        click.echo(f"  python -m sim replay {case}" + (f"  {drawn[case.stem]}" if case.stem in drawn else ""))
+    click.echo(f"  {page}")
 
 
 def _rich(table: Table) -> RichTable:

@@ -14,7 +14,7 @@ from sim.cli.options import check_target, json_option, scenario_of, target_optio
 from sim.cli.words import result_to_json, sentence
 from sim.errors import SimulatorError
 from sim.explore import undisturbed
-from sim.pages import can_be_written, write_page
+from sim.picture import write_page
 from sim.scenario import scenarios
 
 html_option = click.option(
@@ -77,8 +77,7 @@ def replay_file(file: Path, html: Path | None) -> None:
 
 
 def _write(html: Path | None, case: Case) -> None:
-    if html is None:
-        return
-    if not can_be_written():
-        fail(f"{html} was not written: this installation has no sim.picture", FAILED)
-    click.echo(f"page: {write_page(html, case)}", err=True)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_page(html, case)
+        click.echo(f"page: {html}", err=True)

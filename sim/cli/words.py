@@ -51,7 +51,7 @@ def _coverage(coverage: Coverage) -> list[str]:
     by_quarter = ", ".join(map(str, coverage.orders_by_quarter()))
     said = [f"{coverage.orders} orders of conflicting commands at Redis; after each quarter: {by_quarter}"]
     if coverage.planned:
-        bit = ", ".join(f"{coverage.bitten[kind]} of {n} {kind}s" for kind, n in coverage.planned.items())
+        bit = ", ".join(f"{kind} {coverage.bitten[kind]} of {n}" for kind, n in coverage.planned.items())
         said.append(f"took effect: {bit}")
     if coverage.unbitten:
         often = coverage.unbitten.most_common(MOST_NAMED)

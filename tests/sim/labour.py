@@ -21,6 +21,11 @@ def double_slowly(number: int) -> int:
     return 2 * number
 
 
+def double_the_first_at_once(number: int) -> int:
+    time.sleep(0.0 if number == 100 else 0.3)
+    return 2 * number
+
+
 def fail_at_three(number: int) -> int:
     if number == 3:
         raise Stuck("three", "nobody")
