@@ -159,11 +159,11 @@ def test_the_results_are_the_same_whatever_the_number_of_jobs(target: str, sched
 
 
 def test_all_violations_are_counted_alike_by_any_number_of_jobs() -> None:
-    arguments = ("explore", RACY, "--target", "naive", "--schedules", "20", "--all")
+    arguments = ("explore", RACY, "--target", "naive", "--schedules", "40", "--all")
     (alone,), (together,) = found(*arguments, "--jobs", "1"), found(*arguments, "--jobs", "2")
     assert alone == together
     assert alone["violations"] > 1
-    assert alone["schedules"] == 20
+    assert alone["schedules"] == 40
 
 
 def test_random_schedules_end_only_where_they_are_told_to() -> None:
