@@ -17,12 +17,13 @@ from sim.client_node import ClientNode, RawNode
 from sim.determinism import owned
 from sim.directory_node import DirectoryNode
 from sim.errors import NotStarted, SimulatorError
+from sim.faults import Faults
 from sim.history import Entry, History
 from sim.instance_node import InstanceNode
 from sim.invariants import Checks
 from sim.network import Network
 from sim.node import Node
-from sim.redis_node import Backup, RedisNode
+from sim.redis_node import RedisNode
 from sim.schedule import Schedule
 from sim.targets import SECRET, Context, Factory
 from sim.targets.knock import knock
@@ -37,7 +38,7 @@ RESTART_SECONDS = 0.1
 POLL_SECONDS = 0.01
 
 
-class Lab:
+class Lab(Faults):
     """One world, made for one run."""
 
     def __init__(
@@ -120,7 +121,7 @@ class Lab:
         return self._raw[name]
 
     async def connect_raw(self, raw: RawNode, user: str, at: str, *, transport: str = "websocket") -> bool:
-        if not self._does(raw, "connect"):
+        if not self.does(raw, "connect"):
             return False
         host, _colon, port = self.instances[at].address.partition(":")
         auth = {"token": self.token(user)}
@@ -137,7 +138,7 @@ class Lab:
         **auth: Any,
     ) -> bool:
         """``reconnection``: it comes back by itself whenever the connection is lost."""
-        if not self._does(client, "connect"):
+        if not self.does(client, "connect"):
             return False
         if user is not None:
             auth = {**auth, "token": self.token(user)}
@@ -147,17 +148,17 @@ class Lab:
 
     async def connect_with(self, client: ClientNode, token: str, at: str) -> bool:
         """With a token of one's own."""
-        if not self._does(client, "connect"):
+        if not self.does(client, "connect"):
             return False
         address = self.instances[at].address
         return await self.on(client.node, client.connect(address, {"token": token}))
 
     async def emit(self, client: ClientNode, event: str, data: Any = None) -> None:
-        if self._does(client, "emit"):
+        if self.does(client, "emit"):
             await self.on(client.node, client.emit(event, data))
 
     async def call(self, client: ClientNode, event: str, data: Any = None) -> Any:
-        if not self._does(client, "call"):
+        if not self.does(client, "call"):
             return None
         return await self.on(client.node, client.call(event, data))
 
@@ -187,78 +188,8 @@ class Lab:
         return status, answer
 
     async def close(self, client: ClientNode) -> None:
-        if self._does(client, "close"):
+        if self.does(client, "close"):
             await self.on(client.node, client.close())
-
-    def drop(self, client: ClientNode | RawNode, *, silent: bool = True) -> None:
-        """The tab's host is gone without a word to anyone, or its connections are reset."""
-        if not self._does(client, "drop"):
-            return
-        self.fault(f"{client.name} vanishes")
-        self.network.crash(client.node, silent=silent)
-
-    def crash(self, instance: str, *, silent: bool = False) -> None:
-        if not self._does("lab", f"crash {instance}"):
-            return
-        self.fault(f"{instance} crashes")
-        self.instances[instance].crash(silent=silent)
-
-    def pause(self, host: str, seconds: float) -> None:
-        if not self._does("lab", f"pause {host}"):
-            return
-        self.fault(f"{host} stalls for {seconds:g} s", lasting=seconds)
-        self.world.nodes[host].pause(seconds)
-
-    def terminate(self, instance: str) -> None:
-        """As SIGTERM; what it does then is its own."""
-        self.fault(f"{instance} is told to end")
-        self.instances[instance].terminate()
-
-    def partition(self, one: str, other: str) -> None:
-        if not self._does("lab", f"partition {one} {other}"):
-            return
-        self.fault(f"{one} and {other} are cut off from each other")
-        self.network.cut(one, other)
-
-    def heal(self, one: str, other: str) -> None:
-        self.fault(f"{one} and {other} reach each other again")
-        self.network.mend(one, other)
-
-    def skew(self, host: str, seconds: float) -> None:
-        self.world.nodes[host].clock_skew = seconds
-
-    def restart_redis(self, *, keep_data: bool) -> None:
-        """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
-        if not self._does("lab", "restart redis"):
-            return
-        self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
-        self.redis.crash()
-        self.redis.restart(keep_data=keep_data)
-
-    def keep_redis(self) -> Backup:
-        """Redis' data as it is now: what a replica has that gets nothing from now on."""
-        return self.redis.keep()
-
-    def fail_over_redis(self, backup: Backup) -> None:
-        """A replica takes over at the same address: the data is as it was, every connection is reset."""
-        if not self._does("lab", "fail over redis"):
-            return
-        self.fault("a replica without the last writes takes over from redis")
-        self.redis.restart(keep_data=False, back_to=backup)
-
-    def lose_published(self, host: str, *, lose: bool) -> None:
-        """Whether Redis loses what it would push to a host's subscriptions from now on, without a word."""
-        self.fault(f"redis {'loses' if lose else 'no longer loses'} what is published to {host}")
-        self.redis.deaf.pop(host, None)
-        if lose:
-            self.redis.deaf[host] = 0
-
-    def drop_redis_connections(self) -> None:
-        """As CLIENT KILL of all of them."""
-        if not self._does("lab", "drop redis connections"):
-            return
-        self.fault("redis closes its connections")
-        self.redis.kill_connections()
 
     async def until_time(self, when: float) -> None:
         """Sleeps until a virtual time."""
@@ -286,30 +217,6 @@ class Lab:
     def reach(self, what: str) -> None:
         """Says that the run has got to what makes it mean something."""
         self.reached[what] = self.reached.get(what, 0) + 1
-
-    def fault(self, what: str, *, lasting: float = 0.0) -> None:
-        """Makes a fault known, which is over after some seconds."""
-        self._lasting_until = max(self._lasting_until, self.world.now + lasting)
-        self.history.add(self.world.now, "lab", "fault", what)
-
-    @property
-    def healed_at(self) -> float:
-        """When the last fault up to now is over: it struck, or the time that it lasts is at its end."""
-        return max(self._lasting_until, *(node.busy_until for node in self.world.nodes.values()))
-
-    def stalls(self) -> float:
-        """Seconds for which hosts stood still by a fault, all together."""
-        return sum(node.stalled_seconds for node in self.world.nodes.values())
-
-    def steady(self, instance: str, since: float) -> bool:
-        """Whether an instance has served since that time without a stall."""
-        found = self.instances[instance]
-        return (
-            found.running
-            and found.node is not None
-            and found.started_at <= since
-            and (found.node.busy_until <= since)
-        )
 
     def token(self, user: str, *, lifetime: float = 3600.0) -> str:
         now = START + self.world.now
@@ -354,7 +261,7 @@ class Lab:
                 found.update(marks())
         return found
 
-    def _does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
+    def does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
         """Numbers an action or a fault of the scenario; whether it is to be done."""
         what = f"{who if isinstance(who, str) else who.name} {verb}"
         self._counted[what] += 1
