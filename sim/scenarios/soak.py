@@ -77,10 +77,11 @@ def draw(seed: int) -> Config:
         for number in range(1, dice.choice((2, 3, 3, 4)) + 1)
     )
     deeds = [deed for deed in DEEDS if dice.random() < 0.5]
-    steps = sorted(
+    drawn = sorted(
         (round(dice.uniform(0.0, BUSY_SECONDS), 4), dice.choice(clients)[0], dice.choice(deeds))
         for _ in range(dice.choice((4, 8, 12)) if deeds else 0)
     )
+    steps = [step for step in drawn if step[1:] != ("tab-1", "vanish")]  # somebody is left to judge by
     kinds = [kind for kind in FAULTS if dice.random() < 0.4]
     faults = sorted(
         (
