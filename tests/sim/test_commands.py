@@ -32,7 +32,10 @@ from sim.strategies import Strategy
 from sim.workers import Inline
 from tests.sim.apps.mortal_app import STATUS
 
-pytestmark = pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning")
+pytestmark = [
+    pytest.mark.explores,
+    pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning"),
+]
 
 APPS = Path(__file__).parent / "apps"
 CONTRACT = {
@@ -380,6 +383,7 @@ def test_that_all_leaks_but_one_are_found_is_not_enough(monkeypatch: pytest.Monk
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(180)
 def test_determinism_finds_the_planted_leaks_and_nothing_else() -> None:
     done = sim("determinism", "--seeds", "2", "--scenario", "join-twice")
     assert done.exit_code == 0, done.output

@@ -25,6 +25,8 @@ from sim.node import Node
 from sim.schedule import JitterSchedule
 from tests.state.model import Model
 
+pytestmark = pytest.mark.explores
+
 LONG_MS = 3_600_000
 USERS = ("ann", "bob")
 SIDS = ("s1", "s2", "s3")

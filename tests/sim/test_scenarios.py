@@ -20,6 +20,8 @@ from sim.strategies import strategy
 from sim.strategies.single_fault import SingleFault
 from sim.targets import load
 
+pytestmark = pytest.mark.explores
+
 MODULES = {module.__name__ for module in (faults, locks, presence, state, usage)}
 MOST_SCHEDULES = 40
 """Within which the naive design must break; compare spends five seconds, which is more."""

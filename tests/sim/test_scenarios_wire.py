@@ -16,7 +16,10 @@ from sim.schedule import Hold, PlainSchedule
 from sim.strategies import strategy
 from sim.targets import load
 
-pytestmark = pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning")
+pytestmark = [
+    pytest.mark.explores,
+    pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning"),
+]
 
 DESIGN = {
     "call-timeout-leak": "calls-end-right",

@@ -16,6 +16,8 @@ from sim.interrupt import Interrupt
 from sim.workers import Inline, Processes, WorkerDied, Workers, workers
 from tests.sim import labour
 
+pytestmark = pytest.mark.explores
+
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Workers]:
