@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from sim import steady
 from sim.lab import Lab
 from sim.raw_transports import Ended
 from sim.scenario import scenario
+from sim.scenarios import steady
 
 LEAVES_AFTER = 0.03
 """Seconds from asking to be let in to leaving: enough for any layer that nothing holds up."""

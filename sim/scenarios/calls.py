@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sim import steady
 from sim.lab import Lab
 from sim.scenario import scenario
+from sim.scenarios import steady
 
 CALL_SECONDS = 1.0
 """The time-out of calls where a scenario waits for it."""

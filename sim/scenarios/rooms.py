@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sim import steady
 from sim.evidence import Said, Stay
 from sim.lab import Lab
 from sim.scenario import scenario
+from sim.scenarios import steady
 
 ROOM = "party"
 ENTERED_SECONDS = 0.5

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sim import steady
 from sim.lab import Lab
 from sim.scenario import scenario
+from sim.scenarios import steady
 
 PIECE = 64 * 1024
 TOTAL = 4 * 1024 * 1024
