@@ -18,7 +18,7 @@ from typing import Any, Self
 from sim.errors import SimulatorError
 from sim.lab import Lab
 from sim.leaks import LEAKS
-from sim.plan import Plan, PlannedSchedule
+from sim.plan import Plan
 from sim.run import make_lab, run
 from sim.scenario import Scenario, find
 from sim.targets import Factory, load
@@ -162,7 +162,7 @@ def _lines(job: Job) -> list[str]:
 def _run(scenario: Scenario, factory: Factory, seed: int, *, keep: bool = False) -> Lab:
     """Undisturbed but for a jitter from the seed: every message has a delay of its own."""
     plan = Plan(jitter_seed=seed)
-    lab = make_lab(scenario, factory, PlannedSchedule(plan))
+    lab = make_lab(scenario, factory, plan)
     lab.trace.keep = keep
     run(scenario, factory, plan, seed=seed, lab=lab)
     return lab

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Coverage
-from sim.plan import Plan, PlannedSchedule
+from sim.plan import Plan
 from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.shrink import shrink
@@ -117,7 +117,7 @@ Watch = Callable[[Report], None]
 
 def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Result, Baseline]:
     """The baseline run, and its messages."""
-    lab = make_lab(scenario, load(target), PlannedSchedule(Plan()))
+    lab = make_lab(scenario, load(target), Plan())
     recorder = Recorder()
     lab.network.observers.append(recorder)
     result = run(scenario, load(target), Plan(), seed=seed, lab=lab)

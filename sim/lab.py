@@ -50,6 +50,7 @@ class Lab(Faults):
         skips: frozenset[str] = frozenset(),
     ) -> None:
         """``skips``: actions of clients and faults that are left out, by name."""
+        self.schedule = schedule
         self.world = World()
         self.network = Network(self.world, schedule)
         self.trace = Trace()

@@ -108,10 +108,10 @@ def _reset(network: Network, message: Message) -> None:
 
 
 def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: Lab | None = None) -> Result:
-    """Runs it in a fresh world (or in the given one, whose history and trace the caller wants to read)."""
-    schedule = PlannedSchedule(plan)
+    """Runs it in a fresh world, or in the given one, made for this plan, whose history and trace the caller wants to
+    read."""
     if lab is None:
-        lab = make_lab(scenario, factory, schedule, skips=plan.skips)
+        lab = make_lab(scenario, factory, plan)
     faults = FaultsAtMessages(lab, plan.faults)
     orders = Orders()
     lab.network.observers += [faults, orders]
@@ -144,7 +144,7 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
         lab.world.steps,
         lab.world.now,
         time.perf_counter() - began,
-        frozenset(schedule.bitten | faults.bitten),
+        frozenset({*lab.schedule.bitten, *faults.bitten}),
         lab.checks.evaluated,
         lab.marks(),
         tuple(lab.actions),
@@ -158,7 +158,7 @@ def _last_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def make_lab(
-    scenario: Scenario, factory: Factory, schedule: PlannedSchedule, *, skips: tuple[str, ...] = ()
-) -> Lab:
-    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(skips))
+def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> Lab:
+    """A fresh world for one run under the plan."""
+    schedule = PlannedSchedule(plan)
+    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(plan.skips))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from sim.case import Case, replay
 from sim.history import Entry
 from sim.lab import Lab
-from sim.plan import Plan, PlannedSchedule
+from sim.plan import Plan
 from sim.run import Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.schedule import Message
@@ -73,7 +73,7 @@ class Recorder:
 def record(scenario: Scenario, target: str, plan: Plan, *, seed: int = 0) -> Recording:
     """Runs a scenario on a target under a plan. Raises ``UnknownTarget``."""
     factory = load(target)
-    lab = make_lab(scenario, factory, PlannedSchedule(plan), skips=plan.skips)
+    lab = make_lab(scenario, factory, plan)
     recorder = Recorder()
     lab.network.observers.append(recorder)
     result = run(scenario, factory, plan, seed=seed, lab=lab)
