@@ -52,6 +52,8 @@ class Emitters:
         self._call_timeout = call_timeout
         self._in_order: KeyedLocks[tuple[str, str]] = KeyedLocks()
         self._awaited: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        """How many calls timed out."""
         """Sids that calls wait for, or are about to."""
         self._losses = 0
         """How often instances were lost, or such news may have been missed."""
@@ -103,6 +105,7 @@ class Emitters:
                         return await self._call_any(session_id, user_id, payload)
                     return await self._call(session_id, user_id, payload)
             except TimeoutError:
+                self.counts["timed out"] += 1
                 raise CallTimeout from None
 
         return call

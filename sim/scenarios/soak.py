@@ -131,7 +131,6 @@ class _Workload:
         self._answers: dict[str, str] = {}
         for name, tab in self._tabs.items():
             tab.answer = lambda _data, name=name: f"{name} answers"  # type: ignore[misc]
-        self._healed_at = 0.0
 
     async def live(self, name: str, began: float) -> None:
         """One client's life: comes, does its steps at their times, and comes back whenever it was cut off."""
@@ -186,9 +185,15 @@ class _Workload:
                 lab.skew(host, seconds * 100)
 
     async def heal(self) -> None:
-        """Every fault is over by now; whoever is still cut off comes back."""
+        """Every fault is over by now; whoever was cut off, or finds out only now that it was, comes back."""
+        await self._come_back()
+        await self._lab.sleep(DEAF_SECONDS)
+        await self._come_back()
+        if all(self._tabs[name].sid is not None for name in self._present()):
+            self._lab.reach("everybody was back")
+
+    async def _come_back(self) -> None:
         lab = self._lab
-        self._healed_at = lab.world.now
         for name in self._present():
             places = random.Random(f"soak back {name} {lab.seed}")
             for _attempt in range(20):
@@ -196,15 +201,12 @@ class _Workload:
                     break
                 await self._come(name, places)
                 await lab.sleep(0.5)
-        if all(self._tabs[name].sid is not None for name in self._present()):
-            lab.reach("everybody was back")
 
     async def judge(self) -> None:
         lab = self._lab
         present = [self._tabs[name] for name in self._present() if self._tabs[name].sid is not None]
         online = {self._users[tab.name] for tab in present}
         await lab.checks.everyone_sees(present, online, within=10.0)
-        await lab.until_time(self._healed_at + DEAF_SECONDS)
         for number, tab in enumerate(present):
             await lab.checks.reaches_once(tab, present, f"last {number}")
         lab.checks.nothing_leaks([STRANGER])
