@@ -1,0 +1,100 @@
+"""``python -m tests.mutants``: makes mutants of the layer by rule and says which of them no test notices.
+
+Exit status: 0 enough of them were killed and every survivor is explained, 1 not so, 2 wrong usage, 3 the tests fail
+without any mutant.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sim.processes.redis import RedisServer
+
+from . import report
+from .found import all_mutants
+from .mutant import Mutant
+from .nursery import import_heavy
+from .runner import SURVIVED, BaselineFailed, Fate, run
+
+
+@click.command()
+@click.option(
+    "--only", multiple=True, metavar="FILE|RULE", help="Mutants whose file, rule or name contains this."
+)
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Mutants at a time.")
+@click.option("--sample", type=click.IntRange(1), help="So many of them, drawn by --seed.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--survivors",
+    is_flag=True,
+    help="Those that survived the last whole run, and new ones; mends the report.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Show the mutants and run nothing.")
+def main(
+    only: tuple[str, ...], jobs: int, sample: int | None, seed: int, survivors: bool, only_list: bool
+) -> None:
+    """Make mutants of the layer and run the nearest tests on each. A whole run writes reports/mutants.{md,json}."""
+    console = Console()
+    mutants = everything = all_mutants()
+    if only:
+        mutants = [mutant for mutant in mutants if any(word in mutant.name for word in only)]
+    known = {row["name"]: row for row in report.saved()}
+    if survivors:
+        mutants = [each for each in mutants if known.get(each.name, {}).get("outcome", SURVIVED) == SURVIVED]
+    if sample is not None:
+        mutants = random.Random(seed).sample(mutants, min(sample, len(mutants)))
+    if not mutants:
+        raise click.UsageError("no mutant is called that: --list shows all")
+    if only_list:
+        for mutant in mutants:
+            console.print(mutant.name, markup=False, highlight=False, soft_wrap=True)
+        return
+    rows = _run(mutants, jobs, console)
+    if survivors:
+        fresh = {row["name"]: row for row in rows}
+        rows = [
+            {**known, **fresh}[each.name] for each in everything if each.name in known or each.name in fresh
+        ]
+    report.show(rows, console)
+    if len(rows) == len(everything):
+        report.save(rows)
+        console.print("written: reports/mutants.md, reports/mutants.json")
+    killed, counted = report.judge(rows)
+    console.print(f"{killed} of {counted} killed: {report.percent(rows):.1f} %")
+    enough = killed >= report.WANTED * counted
+    sys.exit(0 if enough and not report.unexplained(rows) else 1)
+
+
+def _run(mutants: list[Mutant], jobs: int, console: Console) -> list[report.Row]:
+    rows: list[report.Row] = []
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def done(fate: Fate) -> None:
+        rows.append(report.row(fate))
+        say(f"{len(rows)}/{len(mutants)} {report.line(fate.mutant, fate.outcome, fate.by, fate.seconds)}")
+
+    import_heavy()
+    with RedisServer(name="redis-mutants") as server:
+        os.environ["REDIS_URL"] = server.url
+        try:
+            run(mutants, jobs=jobs, told=say, done=done)
+        except BaselineFailed as error:
+            say(str(error))
+            sys.exit(3)
+        except KeyboardInterrupt:
+            say("interrupted: this is what was found so far")
+    return rows
+
+
+if __name__ == "__main__":
+    # A child imports the layer from elsewhere; what is here must not get in its way.
+    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path.cwd()] + [os.getcwd()]
+    main(prog_name="python -m tests.mutants")

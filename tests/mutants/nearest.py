@@ -1,0 +1,65 @@
+"""Which tests are held against which file: the nearest first, since a mutant dies at the first that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .mutant import Mutant
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Tests that run together. ``steady``: none of them depends on how fast the machine is, so one failure is proof;
+    of the others a failure must show twice."""
+
+    name: str
+    arguments: tuple[str, ...]
+    steady: bool = True
+
+
+WITHOUT_SERVERS = ("-m", "not redis and not postgres and not node and not e2e")
+
+VERBS = Stage(
+    "verbs",
+    (
+        "tests/state/test_verbs.py",
+        "tests/state/test_scripts.py",
+        "tests/state/test_codec.py",
+        "tests/state/test_pools.py",
+        "tests/state/test_listening.py",
+        "tests/state/test_start.py",
+        "tests/state/test_round_trips.py",
+        *WITHOUT_SERVERS,
+    ),
+)
+SCRIPTS_MACHINE = Stage("machine", ("tests/state/test_machine.py", "-k", "fakeredis"))
+MEMORY_MACHINE = Stage("machine in memory", ("tests/state/test_machine.py", "-k", "memory"))
+PARTS = Stage(
+    "parts",
+    (
+        "tests/test_sessions.py",
+        "tests/test_replica.py",
+        "tests/test_leasing.py",
+        "tests/test_housekeeping.py",
+        "tests/test_presence.py",
+        "tests/test_pacing.py",
+        *WITHOUT_SERVERS,
+    ),
+    steady=False,
+)
+SCENARIOS = Stage("scenarios", ("tests/mutants/scenarios.py",))
+EVENTS = Stage("events", ("tests/events", *WITHOUT_SERVERS), steady=False)
+RACES = Stage("races", ("tests/races",), steady=False)
+
+STAGES = (VERBS, SCRIPTS_MACHINE, MEMORY_MACHINE, PARTS, SCENARIOS, EVENTS, RACES)
+
+
+def stages(mutant: Mutant) -> tuple[Stage, ...]:
+    file = mutant.file
+    if file.endswith(".lua") or file == "state/redis.py":
+        return VERBS, SCRIPTS_MACHINE, SCENARIOS, RACES
+    if file in ("state/memory.py", "state/pools.py"):
+        return VERBS, MEMORY_MACHINE, EVENTS
+    if file == "state/codec.py":
+        return VERBS, SCRIPTS_MACHINE, EVENTS
+    return PARTS, SCENARIOS, EVENTS, RACES
