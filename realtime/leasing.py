@@ -47,7 +47,7 @@ class LeaseKeeper:
         self._now = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self.counts: Counter[str] = Counter()
-        """How often a lease was acquired, and lost."""
+        """How often a lease was acquired or lost, and how often this instance came to judge nobody for a while."""
         self.sessions: LocalSessions
         self.replica: Replica
         self.repairs: Repairs
@@ -153,6 +153,7 @@ class LeaseKeeper:
         renewal = await self._state.renew(self._lease_id, round(self._ttl * 1000))
         self._clock.learn(renewal.now_ms, took=loop.time() - sent_at)
         if loop.time() - self._renewed_at > self._ttl / 2 or renewal.stood_ms < self._expiry_ms:
+            self.counts["abstained"] += 1
             # Also where the renewals of a while were lost: a replica took over, and others' leases only look expired.
             self._may_judge_from = loop.time() + self._ttl
         if not renewal.alive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ class LocalSessions:
         self._calls: dict[str, asyncio.Event] = {}
         self._doubts: dict[str, float] = {}
         self.on_rooms_changed: Callable[[], None] = lambda: None
+        self.counts: Counter[str] = Counter()
+        """How often a registration was refused because its lease was gone."""
 
     def __len__(self) -> int:
         return len(self._by_sid)
@@ -138,6 +141,7 @@ class LocalSessions:
             try:
                 registered = await self._state.register(lease, [session], cap=self._cap)
             except LeaseLost:
+                self.counts["refused"] += 1
                 await self._leases.regain(lease)
                 try:
                     registered = await self._state.register(self._leases.lease(), [session], cap=self._cap)

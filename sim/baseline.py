@@ -46,7 +46,9 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """``hosts``: those that may be crashed or paused, the instances."""
+    """``hosts``: those that may be crashed or paused, the instances. ``derived``: another seed is another program, with
+    faults of its own."""
 
     messages: tuple[Sent, ...]
     hosts: frozenset[str]
+    derived: bool = False

@@ -70,20 +70,26 @@ class ClientNode:
         return True
 
     async def emit(self, event: str, data: Any) -> None:
-        assert self._sio is not None
         self._note("emit", event, data)
-        await self._sio.emit(event, data)
+        try:
+            await self._connected().emit(event, data)
+        except socketio.exceptions.SocketIOError as error:
+            self._note("failed", event, str(error))
 
     async def call(self, event: str, data: Any, *, timeout: float = 10.0) -> Any:
         """The ack's value; ``{"error": {"code": "no-ack"}}`` if none comes in time."""
-        assert self._sio is not None
         self._note("emit", event, data)
         try:
-            ack = await self._sio.call(event, data, timeout=timeout)
+            ack = await self._connected().call(event, data, timeout=timeout)
         except (socketio.exceptions.TimeoutError, socketio.exceptions.SocketIOError) as error:
             ack = {"error": {"code": "no-ack", "message": str(error)}}
         self._note("ack", event, ack)
         return ack
+
+    def _connected(self) -> Any:
+        if self._sio is None:
+            raise socketio.exceptions.DisconnectedError("this client never connected")
+        return self._sio
 
     async def close(self) -> None:
         """Leaves as a closed tab does."""

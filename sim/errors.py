@@ -16,6 +16,10 @@ class Stuck(SimulatorError):
         self.waiting = waiting
 
 
+class NotStarted(SimulatorError):
+    """Instances did not come to serve, however often they were started."""
+
+
 class Deadlock(Stuck):
     """A scenario waits, and nothing is left that could happen, or the time it was given is over."""
 

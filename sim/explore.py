@@ -39,6 +39,7 @@ class Report:
     virtual_seconds: float = 0.0
     wall_seconds: float = 0.0
     evaluated: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
 
@@ -48,6 +49,7 @@ class Report:
         self.messages += result.messages
         self.virtual_seconds += result.virtual_seconds
         self.evaluated += result.evaluated
+        self.marks += result.marks
         self.unbitten += len(result.bitten) < len(result.plan)
         if result.outcome is Outcome.INCONCLUSIVE:
             self.inconclusive += 1
@@ -64,7 +66,7 @@ def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Resu
     recorder = Recorder()
     lab.network.observers.append(recorder)
     result = run(scenario, load(target), Plan(), seed=seed, lab=lab)
-    return result, Baseline(tuple(recorder.messages), frozenset(lab.instances))
+    return result, Baseline(tuple(recorder.messages), frozenset(lab.instances), scenario.derived)
 
 
 def explore(
@@ -85,7 +87,9 @@ def explore(
     try:
         for result in _results(report, scenario, target, strategy, baseline, schedules, seconds, began):
             if result.outcome is Outcome.VIOLATED and report.first is None:
-                report.first = shrink(result, partial(run, scenario, factory, seed=result.seed))
+                report.first = shrink(
+                    result, partial(run, scenario, factory, seed=result.seed), derived=scenario.derived
+                )
                 if stop_at_first:
                     break
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import uvicorn
@@ -26,6 +27,9 @@ class InstanceNode:
         self._factory = factory
         self._server: uvicorn.Server | None = None
         self.node: Node | None = None
+        self.former: list[Any] = []
+        """The applications of earlier lives."""
+        self._serving: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
@@ -35,10 +39,20 @@ class InstanceNode:
     def running(self) -> bool:
         return self.node is not None and self.node.alive and self._server is not None and self._server.started
 
+    @property
+    def ended(self) -> bool:
+        """Whether it died, or gave up."""
+        return (
+            self.node is None or not self.node.alive or (self._serving is not None and self._serving.done())
+        )
+
     def start(self) -> Node:
+        if self.app is not None:
+            self.former.append(self.app)
+        self._server = None
         self._world.nodes.pop(self.name, None)
         node = self.node = Node(self._world, self._network, self.name)
-        node.spawn(self._serve(), name="uvicorn")
+        self._serving = node.spawn(self._serve(), name="uvicorn")
         return node
 
     def crash(self, *, silent: bool = False) -> None:

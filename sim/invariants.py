@@ -71,6 +71,16 @@ class Checks:
         seen = self._lab.history.last(client.name, "usage")
         return set(seen.get("models", ())) if isinstance(seen, dict) else set()
 
+    async def models_become(self, watchers: Iterable[ClientNode], models: set[str], *, within: float) -> None:
+        """Each of these clients comes to hold exactly these models as in use."""
+        watching = list(watchers)
+        await self.becomes(
+            "usage-converges",
+            lambda: all(self.models(watcher) == models for watcher in watching),
+            lambda: f"{[(w.name, sorted(self.models(w))) for w in watching]}, in use are {sorted(models)}",
+            within=within,
+        )
+
     async def asked_list(self, client: ClientNode, *, within: float = 3.0) -> set[str]:
         """The list as the server answers it to this client now: what a page would show after a click."""
         before = len(list(self._lab.history.of(client.name, "event", "user-list")))

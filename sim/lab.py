@@ -7,6 +7,7 @@ the answer comes back to the driver without passing the simulated network.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import jwt
 from sim.client_node import ClientNode
 from sim.determinism import owned
 from sim.directory_node import DirectoryNode
-from sim.errors import SimulatorError
+from sim.errors import NotStarted, SimulatorError
 from sim.history import Entry, History
 from sim.instance_node import InstanceNode
 from sim.invariants import Checks
@@ -29,7 +30,9 @@ from sim.world import START, World
 
 T = TypeVar("T")
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
+RESTART_SECONDS = 0.1
+"""Until an instance that ended while it was started is started again, as whatever supervises processes does."""
 POLL_SECONDS = 0.01
 
 
@@ -37,8 +40,14 @@ class Lab:
     """One world, made for one run."""
 
     def __init__(
-        self, factory: Factory, schedule: Schedule, *, settings: dict[str, Any] | None = None
+        self,
+        factory: Factory,
+        schedule: Schedule,
+        *,
+        settings: dict[str, Any] | None = None,
+        skips: frozenset[str] = frozenset(),
     ) -> None:
+        """``skips``: actions of clients and faults that are left out, by name."""
         self.world = World()
         self.network = Network(self.world, schedule)
         self.trace = Trace()
@@ -46,6 +55,14 @@ class Lab:
         self.history = History(note=self._note)
         self.reached: dict[str, int] = {}
         self.checks = Checks(self)
+        self.seed = 0
+        self.config = ""
+        """What a random workload drew from the seed, in words."""
+        self.actions: list[str] = []
+        """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
+        among it."""
+        self._skips = skips
+        self._counted: Counter[str] = Counter()
         self._factory = factory
         self._settings = settings or {}
         self.driver = Node(self.world, self.network, "driver")
@@ -62,10 +79,19 @@ class Lab:
             if name not in self.instances:
                 context = Context(name, self.redis.url, self.directory.address, settings=self._settings)
                 self.instances[name] = InstanceNode(self.world, self.network, context, self._factory)
-            self.instances[name].start()
-        await self.until(
-            lambda: all(self.instances[name].running for name in names), START_SECONDS, "instances"
-        )
+            if self.instances[name].ended:
+                self.instances[name].start()
+        deadline = self.world.now + START_SECONDS
+        while waiting := [name for name in names if not self.instances[name].running]:
+            if self.world.now >= deadline:
+                raise NotStarted(
+                    f"{', '.join(waiting)} did not start within {START_SECONDS:g} virtual seconds"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+            for name in waiting:
+                if self.instances[name].ended:
+                    await asyncio.sleep(RESTART_SECONDS)
+                    self.instances[name].start()
 
     async def connect(
         self, name: str, user: str | None, at: str, *, transport: str = "websocket", **auth: Any
@@ -84,6 +110,8 @@ class Lab:
     async def connect_again(
         self, client: ClientNode, user: str | None, at: str, *, transport: str = "websocket", **auth: Any
     ) -> bool:
+        if not self._does(client, "connect"):
+            return False
         if user is not None:
             auth = {**auth, "token": self.token(user)}
         address = self.instances[at].address
@@ -91,32 +119,46 @@ class Lab:
 
     async def connect_with(self, client: ClientNode, token: str, at: str) -> bool:
         """With a token of one's own."""
+        if not self._does(client, "connect"):
+            return False
         address = self.instances[at].address
         return await self.on(client.node, client.connect(address, {"token": token}))
 
     async def emit(self, client: ClientNode, event: str, data: Any = None) -> None:
-        await self.on(client.node, client.emit(event, data))
+        if self._does(client, "emit"):
+            await self.on(client.node, client.emit(event, data))
 
     async def call(self, client: ClientNode, event: str, data: Any = None) -> Any:
+        if not self._does(client, "call"):
+            return None
         return await self.on(client.node, client.call(event, data))
 
     async def close(self, client: ClientNode) -> None:
-        await self.on(client.node, client.close())
+        if self._does(client, "close"):
+            await self.on(client.node, client.close())
 
     def drop(self, client: ClientNode, *, silent: bool = True) -> None:
         """The tab's host is gone without a word to anyone, or its connections are reset."""
+        if not self._does(client, "drop"):
+            return
         self.fault(f"{client.name} vanishes")
         self.network.crash(client.node, silent=silent)
 
     def crash(self, instance: str, *, silent: bool = False) -> None:
+        if not self._does("lab", f"crash {instance}"):
+            return
         self.fault(f"{instance} crashes")
         self.instances[instance].crash(silent=silent)
 
     def pause(self, host: str, seconds: float) -> None:
+        if not self._does("lab", f"pause {host}"):
+            return
         self.fault(f"{host} stalls for {seconds:g} s")
         self.world.nodes[host].pause(seconds)
 
     def partition(self, one: str, other: str) -> None:
+        if not self._does("lab", f"partition {one} {other}"):
+            return
         self.fault(f"{one} and {other} are cut off from each other")
         self.network.cut(one, other)
 
@@ -129,12 +171,16 @@ class Lab:
 
     def restart_redis(self, *, keep_data: bool) -> None:
         """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
+        if not self._does("lab", "restart redis"):
+            return
         self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
         self.redis.crash()
         self.redis.restart(keep_data=keep_data)
 
     def drop_redis_connections(self) -> None:
         """As CLIENT KILL of all of them."""
+        if not self._does("lab", "drop redis connections"):
+            return
         self.fault("redis closes its connections")
         self.redis.kill_connections()
 
@@ -194,10 +240,27 @@ class Lab:
         self, scenario: Callable[[Lab], Coroutine[Any, Any, None]], *, seed: int = 0, limit: float = 300.0
     ) -> None:
         """Runs a scenario to its end. Raises what it raises, or ``Deadlock`` or ``Livelock``."""
+        self.seed = seed
         with owned(self.world, seed):
             task = self.driver.spawn(scenario(self), name="scenario")
             self.world.run(task.done, limit=limit)
             task.result()
+
+    def marks(self) -> Counter[str]:
+        """How often each safeguard of the target acted, over all instances and their earlier lives."""
+        apps = [app for instance in self.instances.values() for app in (*instance.former, instance.app)]
+        offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
+        return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
+
+    def _does(self, who: ClientNode | str, verb: str) -> bool:
+        """Numbers an action or a fault of the scenario; whether it is to be done."""
+        what = f"{who if isinstance(who, str) else who.name} {verb}"
+        self._counted[what] += 1
+        name = f"{what} #{self._counted[what]}"
+        if name in self._skips:
+            return False
+        self.actions.append(name)
+        return True
 
     def _note(self, entry: Entry) -> None:
         self.trace.note(entry.at, f"{entry.who} {entry.what} {entry.name} {entry.data!r}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, TypeVar
 
-from sim.schedule import BASE_LATENCY, Hold, Message, unit
+from sim.schedule import Hold, JitterSchedule, Message
 
 T = TypeVar("T")
 
@@ -28,12 +28,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``jitter_seed``: every message gets a delay of its own from that seed; None: the base latency."""
+    """``jitter_seed``: every message gets a delay of its own from that seed; None: the base latency. ``splits``: how
+    many messages travel in two pieces, from 0 to 1. ``skips``: client
+    actions that the run leaves out, by the names that ``Lab.actions`` gives them."""
 
     holds: tuple[Hold, ...] = ()
     faults: tuple[Fault, ...] = ()
     jitter_seed: int | None = None
     jitter_seconds: float = 0.004
+    splits: float = 0.0
+    skips: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.holds) + len(self.faults)
@@ -48,6 +52,11 @@ class Plan:
             return replace(self, holds=_less(self.holds, index))
         return replace(self, faults=_less(self.faults, index - len(self.holds)))
 
+    @property
+    def undisturbed(self) -> Self:
+        """The same actions without a hold, a fault or jitter."""
+        return replace(self, holds=(), faults=(), jitter_seed=None, splits=0.0)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -58,6 +67,8 @@ class Plan:
             faults=tuple(Fault(**fault) for fault in data["faults"]),
             jitter_seed=data["jitter_seed"],
             jitter_seconds=data["jitter_seconds"],
+            splits=data["splits"],
+            skips=tuple(data["skips"]),
         )
 
 
@@ -65,19 +76,21 @@ class PlannedSchedule:
     """The schedule that a plan describes; ``bitten`` names the holds that took effect."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        spread = 0.0 if plan.jitter_seed is None else plan.jitter_seconds
+        self._jitter = JitterSchedule(plan.jitter_seed or 0, spread, splits=plan.splits)
         self._holds = {hold.message: hold.seconds for hold in plan.holds}
         self.bitten: set[str] = set()
 
     def delay(self, message: Message) -> float:
-        seconds = BASE_LATENCY
-        if self._plan.jitter_seed is not None:
-            seconds += self._plan.jitter_seconds * unit(self._plan.jitter_seed, message.name)
+        seconds = self._jitter.delay(message)
         held = self._holds.get(message.name)
         if held is not None:
             self.bitten.add(message.name)
             seconds += held
         return seconds
+
+    def pieces(self, message: Message) -> Sequence[int]:
+        return self._jitter.pieces(message)
 
 
 def _less(items: Sequence[T], index: int) -> tuple[T, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from sim.errors import SimulatorError
+from sim.errors import NotStarted, SimulatorError
 from sim.invariants import Violation
 from sim.lab import Lab
 from sim.network import Network
@@ -43,6 +45,12 @@ class Result:
     wall_seconds: float = 0.0
     bitten: frozenset[str] = frozenset()
     evaluated: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
+    """How often each safeguard of the target acted, where the target says so."""
+    actions: tuple[str, ...] = ()
+    """What clients did, by name, in order; what was skipped is not among it."""
+    config: str = ""
+    """What a random workload drew from the seed."""
 
 
 class FaultsAtMessages:
@@ -82,7 +90,7 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
     """Runs it in a fresh world (or in the given one, whose history and trace the caller wants to read)."""
     schedule = PlannedSchedule(plan)
     if lab is None:
-        lab = make_lab(scenario, factory, schedule)
+        lab = make_lab(scenario, factory, schedule, skips=plan.skips)
     faults = FaultsAtMessages(lab, plan.faults)
     lab.network.observers.append(faults)
     began = time.perf_counter()
@@ -91,8 +99,14 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
         lab.run(scenario.run, seed=seed, limit=scenario.limit)
     except Violation as violation:
         outcome, invariant, message = Outcome.VIOLATED, violation.invariant, str(violation)
+    except NotStarted as error:
+        # A fault that keeps instances from starting at all says nothing about what they do once they run.
+        outcome = Outcome.INCONCLUSIVE if plan.faults else Outcome.FAILED
+        message = str(error)
     except SimulatorError as error:
         outcome, message = Outcome.FAILED, str(error)
+    except Exception as error:
+        outcome, message = Outcome.FAILED, "the scenario itself failed: " + _last_line(error)
     missing = tuple(mark for mark in scenario.reaches if not lab.reached.get(mark))
     if outcome is Outcome.HELD and missing:
         outcome = Outcome.INCONCLUSIVE
@@ -110,8 +124,18 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
         time.perf_counter() - began,
         frozenset(schedule.bitten | faults.bitten),
         lab.checks.evaluated,
+        lab.marks(),
+        tuple(lab.actions),
+        lab.config,
     )
 
 
-def make_lab(scenario: Scenario, factory: Factory, schedule: PlannedSchedule) -> Lab:
-    return Lab(factory, schedule, settings=dict(scenario.settings))
+def _last_line(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+
+
+def make_lab(
+    scenario: Scenario, factory: Factory, schedule: PlannedSchedule, *, skips: tuple[str, ...] = ()
+) -> Lab:
+    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(skips))

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 Run = Callable[["Lab"], Coroutine[Any, Any, None]]
 
-MODULES = ("auth", "faults", "presence", "state", "usage")
+MODULES = ("auth", "faults", "presence", "soak", "state", "usage")
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``kind``: r, a race or outage; d, a fault of the design; n, only a layer with leases has it.
+    """``kind``: r, a race or outage; d, a fault of the design; n, only a layer with leases has it; s, a random
+    workload.
 
     ``reaches``: marks that a run must set for its outcome to mean anything. ``settings`` go to the target. ``waits``:
     the reason why ``realtime`` need not hold yet.
@@ -34,6 +35,12 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     limit: float = 120.0
     waits: str = ""
+
+    @property
+    def derived(self) -> bool:
+        """Whether its actions and faults come from the seed, and what it expects from what was done: then any of
+        them may be left out."""
+        return self.kind == "s"
 
 
 class UnknownScenario(SimulatorError):

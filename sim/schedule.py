@@ -73,6 +73,8 @@ class JitterSchedule:
     """How many of the messages travel in two pieces, from 0 to 1."""
 
     def delay(self, message: Message) -> float:
+        if not self.spread:
+            return self.latency
         return self.latency + self.spread * unit(self.seed, message.name)
 
     def pieces(self, message: Message) -> Sequence[int]:

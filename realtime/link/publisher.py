@@ -73,7 +73,8 @@ class Publisher:
             ) from None
 
     def reconnect(self) -> None:
-        """Connects anew before the next message: the server may have become another one's replica."""
+        """Connects anew before the next message: the server may have become another one's replica, or gone without a
+        word."""
         self._stale = True
         self._wake.set()
 

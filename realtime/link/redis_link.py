@@ -35,7 +35,8 @@ class RedisLink:
         self._closed = False
         self._failing = False
         self.publisher = Publisher(connector, timeout=timeout)
-        self.subscriber = Subscriber(connector, timeout=timeout)
+        # What ended one idle connection has most likely ended the other: half-open it takes a message and loses it.
+        self.subscriber = Subscriber(connector, timeout=timeout, on_lost=self.publisher.reconnect)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(

@@ -29,8 +29,11 @@ class Subscriber:
     nobody learns of it.
     """
 
-    def __init__(self, connector: Connector, *, timeout: float) -> None:
+    def __init__(
+        self, connector: Connector, *, timeout: float, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._connector = connector
+        self._on_lost = on_lost
         self._timeout = timeout
         self._receivers: dict[bytes, list[Receive]] = {}
         self._ready: list[Callable[[], None]] = []
@@ -63,7 +66,9 @@ class Subscriber:
                 self.failure = described(error)
                 log.log(level, "the Redis subscription was lost, connecting again: %s", self.failure)
             finally:
-                self.connected.clear()
+                if self.connected.is_set():
+                    self.connected.clear()
+                    self._on_lost()
             self.reconnects += 1
             # A server that takes the subscription and drops it at once must not be asked in a busy loop either.
             pause = FIRST_PAUSE if loop.time() - began > 2 * self._timeout else min(LONGEST_PAUSE, 2 * pause)

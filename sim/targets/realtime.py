@@ -45,9 +45,35 @@ def make_app(context: Context) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.realtime = server
+    app.state.marks = lambda: safeguards(server)
     open_doors(app, RealtimeBackend(server), refusal)
     mount(app, server)
     return app
+
+
+def safeguards(server: RealtimeServer) -> dict[str, int]:
+    """How often each thing acted that keeps an instance right when others fail: every one must be seen at work."""
+    replica, leases, repairs = server.replica.counts, server.leases.counts, server.repairs.counts
+    counters = server.wire.counters
+    return {
+        "stale version dropped": replica["stale"],
+        "gap in the versions noticed": replica["gap"],
+        "lost last change noticed by the lease": replica["lost"],
+        "rollback made a new epoch": replica["rollback"],
+        "lease found lost": leases["lost"],
+        "judged nobody after a stall": leases["abstained"],
+        "registration refused without a lease": server.sessions.counts["refused"],
+        "sessions of the dead reaped": repairs["reaped"],
+        "sessions registered again": repairs["reregistered"],
+        "orphaned sessions removed": repairs["removed"],
+        "connect of one who had gone undone": counters.connects_of_gone,
+        "connect refused": counters.connects_refused,
+        "connect that failed ended": counters.connects_failed,
+        "call timed out": counters.calls_timed_out,
+        "call to one who had gone ended": counters.calls_gone,
+        "closed by the server": counters.closed_by_server,
+        "publishing failed, told to the sender": counters.bus_unavailable,
+    }
 
 
 def serve(*, host: str, port: int, redis_url: str, database_url: str, demo: bool) -> None:

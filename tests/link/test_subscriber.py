@@ -14,7 +14,7 @@ from realtime.link import SingleConnector
 from realtime.link.subscriber import Subscriber
 from sim.processes.process import free_port
 from sim.processes.redis import RedisServer
-from tests.link.lab import background, proxied, say_garbage, say_nothing, serving
+from tests.link.lab import background, linked, proxied, say_garbage, say_nothing, serving
 from tests.support.stack import until
 
 
@@ -249,3 +249,23 @@ async def test_it_hears_fakeredis_too() -> None:
         async with FakeAsyncRedis(server=server) as speaker:
             await speaker.publish("c", b"\xff")
         await until(lambda: heard == [b"\xff"])
+
+
+async def test_a_lost_subscription_makes_the_publisher_connect_anew(redis_server: RedisServer) -> None:
+    """Found by the simulator (`soak`, seeds 263 and 278): Redis restarted behind a partition, the publisher's idle
+    connection stayed half-open, and the first message over it was lost."""
+
+    def commanding() -> set[str]:
+        clients = str(redis_server.execute("CLIENT", "LIST", "TYPE", "normal"))
+        return {line.split()[0] for line in clients.splitlines() if "cmd=publish" in line}
+
+    async with linked(SingleConnector(redis_server.url), listens="c") as link:
+        await link.publisher.publish("c", b"x")
+        before = await asyncio.to_thread(commanding)
+        assert len(before) == 1
+        await asyncio.to_thread(redis_server.execute, "CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: link.subscriber.reconnects)
+        await link.publisher.publish("c", b"y")
+        after = await asyncio.to_thread(commanding)
+        assert len(after) == 1
+        assert after != before

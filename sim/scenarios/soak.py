@@ -1,0 +1,226 @@
+"""A random workload: everything about it is drawn from the seed, most seeds lack most things (swarm testing).
+
+Clients of a few users talk, use models, reload, sign in again and vanish, each at its own times, while instances and
+Redis fail. Then all faults are healed, whoever lost its connection comes back as real clients do, and what everybody
+sees must be the truth, which follows from what was done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sim.client_node import ClientNode
+from sim.lab import Lab
+from sim.scenario import scenario
+
+DEEDS = ("say", "touch", "reload", "sign in again", "ask for the list", "vanish")
+FAULTS = (
+    "crash", "stall", "cut off from redis", "redis restarts", "redis restarts empty", "redis hangs",
+    "redis drops its connections", "clock skew",
+)  # fmt: skip
+BUSY_SECONDS = 6.0
+PINGS = {"websocket_server_ping_interval": 2, "websocket_server_ping_timeout": 2}
+"""Quick, so that a client which vanished without a word is missed within seconds."""
+
+LONGEST_FAULT = 8.0
+DEAF_SECONDS = 3.0
+"""After healing, until every instance hears the others again: messages between them are sent at most once."""
+
+USAGE_SECONDS = 3.0
+CHANNEL = "general"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was drawn."""
+
+    instances: int
+    clients: tuple[tuple[str, str, str], ...]
+    """Of each: name, user, transport."""
+    steps: tuple[tuple[float, str, str], ...]
+    """When, which client, does what."""
+    faults: tuple[tuple[float, str, str, float], ...]
+    """When, what, which instance, for how long."""
+
+    def __str__(self) -> str:
+        deeds = sorted({deed for _when, _who, deed in self.steps})
+        faults = [f"{what} {host} at {when:.2f}" for when, what, host, _seconds in self.faults]
+        polling = sum(transport == "polling" for _name, _user, transport in self.clients)
+        users = len({user for _name, user, _transport in self.clients})
+        return (
+            f"{self.instances} instances, {len(self.clients)} clients of {users} users ({polling} polling), "
+            f"{len(self.steps)} steps ({', '.join(deeds) or 'none'}), faults: {'; '.join(faults) or 'none'}"
+        )
+
+
+def draw(seed: int) -> Config:
+    """The configuration of a seed."""
+    dice = random.Random(f"soak {seed}")
+    instances = dice.choice((1, 2, 2, 3))
+    users = ["ann", "bob", "cat"][: dice.choice((1, 2, 2, 3))]
+    polling = dice.choice((0.0, 0.0, 0.3))
+    clients = tuple(
+        (f"tab-{number}", dice.choice(users), "polling" if dice.random() < polling else "websocket")
+        for number in range(1, dice.choice((2, 3, 3, 4)) + 1)
+    )
+    deeds = [deed for deed in DEEDS if dice.random() < 0.5]
+    steps = sorted(
+        (round(dice.uniform(0.0, BUSY_SECONDS), 4), dice.choice(clients)[0], dice.choice(deeds))
+        for _ in range(dice.choice((4, 8, 12)) if deeds else 0)
+    )
+    kinds = [kind for kind in FAULTS if dice.random() < 0.4]
+    faults = sorted(
+        (
+            round(dice.uniform(0.0, BUSY_SECONDS), 4),
+            dice.choice(kinds),
+            f"api-{dice.randint(1, instances)}",
+            round(dice.choice((0.1, 1.0, LONGEST_FAULT)) * dice.uniform(0.5, 1.0), 4),
+        )
+        for _ in range(dice.choice((0, 1, 1, 2, 3)) if kinds else 0)
+    )
+    return Config(instances, clients, tuple(steps), tuple(faults))
+
+
+@scenario(
+    "soak",
+    "s",
+    "a random workload with random faults; after healing everybody sees the truth",
+    reaches=("everybody was back",),
+    settings=PINGS,
+)
+async def soak(lab: Lab) -> None:
+    config = draw(lab.seed)
+    lab.config = str(config)
+    await lab.start(*(f"api-{number}" for number in range(1, config.instances + 1)))
+    workload = _Workload(lab, config)
+    began = lab.world.now
+    work: list[Awaitable[Any]] = [workload.live(name, began) for name, _user, _transport in config.clients]
+    work += [workload.harm(began + when, what, host, seconds) for when, what, host, seconds in config.faults]
+    await lab.together(*work)
+    await workload.heal()
+    await workload.judge()
+
+
+class _Workload:
+    def __init__(self, lab: Lab, config: Config) -> None:
+        self._lab = lab
+        self._config = config
+        self._dice = random.Random(f"soak places {lab.seed}")
+        self._tabs = {name: lab.client(name) for name, _user, _transport in config.clients}
+        self._users = {name: user for name, user, _transport in config.clients}
+        self._transports = {name: transport for name, _user, transport in config.clients}
+        self._vanished: set[str] = set()
+        self._said = 0
+        self._healed_at = 0.0
+
+    async def live(self, name: str, began: float) -> None:
+        """One client's life: comes, does its steps at their times, and comes back whenever it was cut off."""
+        lab, tab = self._lab, self._tabs[name]
+        places = random.Random(f"soak {name} {lab.seed}")
+        await self._come(name, places)
+        deeds: dict[str, Callable[[], Awaitable[object]]] = {
+            "say": lambda: self._say(tab),
+            "touch": lambda: lab.call(tab, "usage", {"model": places.choice(("m1", "m2"))}),
+            "reload": lambda: self._reload(name, places),
+            "sign in again": lambda: lab.call(tab, "user-join", {"auth": {"token": self._token(name)}}),
+            "ask for the list": lambda: lab.emit(tab, "user-list", {}),
+        }
+        for when, who, deed in self._config.steps:
+            if who != name:
+                continue
+            await lab.until_time(began + when)
+            if deed == "vanish":
+                self._vanished.add(name)
+                lab.drop(tab, silent=places.random() < 0.5)
+                return
+            if tab.sid is None:
+                await self._come(name, places)
+            if tab.sid is not None:
+                await deeds[deed]()
+
+    async def harm(self, when: float, what: str, host: str, seconds: float) -> None:
+        lab = self._lab
+        await lab.until_time(when)
+        match what:
+            case "crash":
+                lab.crash(host)
+                await lab.sleep(seconds)
+                await lab.start(host)
+            case "stall":
+                lab.pause(host, seconds)
+                await lab.sleep(seconds)
+            case "cut off from redis":
+                lab.partition(host, "redis")
+                await lab.sleep(seconds)
+                lab.heal(host, "redis")
+            case "redis restarts" | "redis restarts empty":
+                lab.restart_redis(keep_data=what == "redis restarts")
+            case "redis hangs":
+                lab.pause("redis", min(seconds, 4.0))
+                await lab.sleep(min(seconds, 4.0))
+            case "redis drops its connections":
+                lab.drop_redis_connections()
+            case "clock skew":
+                lab.skew(host, seconds * 100)
+
+    async def heal(self) -> None:
+        """Every fault is over by now; whoever is still cut off comes back."""
+        lab = self._lab
+        self._healed_at = lab.world.now
+        for name in self._present():
+            places = random.Random(f"soak back {name} {lab.seed}")
+            for _attempt in range(20):
+                if self._tabs[name].sid is not None:
+                    break
+                await self._come(name, places)
+                await lab.sleep(0.5)
+        if all(self._tabs[name].sid is not None for name in self._present()):
+            lab.reach("everybody was back")
+
+    async def judge(self) -> None:
+        lab = self._lab
+        present = [self._tabs[name] for name in self._present() if self._tabs[name].sid is not None]
+        online = {self._users[tab.name] for tab in present}
+        await lab.checks.everyone_sees(present, online, within=10.0)
+        await lab.until_time(self._healed_at + DEAF_SECONDS)
+        for tab in present:
+            self._said += 1
+            await lab.checks.reaches_once(tab, present, f"last {self._said}")
+        if present:
+            await lab.call(present[0], "usage", {"model": "last"})
+            await lab.checks.models_become(present, {"last"}, within=USAGE_SECONDS + 1.0)
+            await lab.checks.models_become(present, set(), within=USAGE_SECONDS + 1.0 + self._late())
+        for tab in present:
+            shown = await lab.checks.asked_list(tab)
+            lab.checks.hold("asked-list-is-right", shown == online, f"{tab.name} is told {sorted(shown)}")
+
+    def _late(self) -> float:
+        """A touch that was sent into a partition is carried out when TCP repeats it: as long after the partition as
+        that lasted. Whoever sent it was told that its outcome is unknown."""
+        cut = [seconds for _when, what, _host, seconds in self._config.faults if what == "cut off from redis"]
+        return USAGE_SECONDS + max(cut) if cut else 0.0
+
+    def _present(self) -> list[str]:
+        return [name for name in self._tabs if name not in self._vanished]
+
+    async def _come(self, name: str, places: random.Random) -> None:
+        running = [host for host, instance in self._lab.instances.items() if instance.running]
+        if running:
+            transport = self._transports[name]
+            host = places.choice(running)
+            await self._lab.connect_again(self._tabs[name], self._users[name], host, transport=transport)
+
+    async def _reload(self, name: str, places: random.Random) -> None:
+        await self._lab.close(self._tabs[name])
+        await self._come(name, places)
+
+    async def _say(self, tab: ClientNode) -> None:
+        self._said += 1
+        payload = {"channel_id": CHANNEL, "data": {"type": "typing", "mark": f"said {self._said}"}}
+        await self._lab.call(tab, "channel-events", payload)
+
+    def _token(self, name: str) -> str:
+        return self._lab.token(self._users[name])
