@@ -107,24 +107,6 @@ _KEYWORDS = frozenset(
     ["and", "do", "else", "elseif", "end", "for", "function", "if", "in", "local", "not", "or", "return"]
     + ["then", "while"]
 )
-    [
-        "and",
-        "do",
-        "else",
-        "elseif",
-        "end",
-        "for",
-        "function",
-        "if",
-        "in",
-        "local",
-        "not",
-        "or",
-        "return",
-        "then",
-        "while",
-    ]
-)
 
 
 def _nothing(command: str) -> str:
