@@ -62,7 +62,7 @@ def tables(rows: list[Row]) -> list[Table]:
     made = []
     for title, groups in (("rule", RULES), ("file", list(dict.fromkeys(each["file"] for each in rows)))):
         table = Table(title=f"mutants by {title}")
-        table.add_column(title)
+        table.add_column(title, no_wrap=True)
         for heading in HEADINGS:
             table.add_column(heading, justify="right")
         for group in groups:

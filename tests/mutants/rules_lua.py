@@ -104,9 +104,9 @@ def _helpers(found: list[Token]) -> Iterator[tuple[int, int, str]]:
 
 
 _KEYWORDS = frozenset(
-    ["and", "do", "else", "elseif", "end", "for", "function", "if", "in", "local", "not", "or", "return"]
-    + ["then", "while"]
+    ["and", "do", "else", "elseif", "end", "for", "function", "if", "in", "local", "not", "or"]
 )
+_KEYWORDS |= {"return", "then", "while"}
 
 
 def _nothing(command: str) -> str:
