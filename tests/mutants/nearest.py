@@ -51,8 +51,6 @@ SCENARIOS = Stage("scenarios", ("tests/mutants/scenarios.py",))
 EVENTS = Stage("events", ("tests/events", *WITHOUT_SERVERS), steady=False)
 RACES = Stage("races", ("tests/races",), steady=False)
 
-STAGES = (VERBS, SCRIPTS_MACHINE, MEMORY_MACHINE, PARTS, SCENARIOS, EVENTS, RACES)
-
 
 def stages(mutant: Mutant) -> tuple[Stage, ...]:
     file = mutant.file

@@ -91,12 +91,12 @@ def _calls(found: list[Token]) -> Iterator[tuple[int, int, str]]:
 
 def _helpers(found: list[Token]) -> Iterator[tuple[int, int, str]]:
     """Each call of a function of our own that is a statement."""
-    for number in range(1, len(found) - 1):
-        token = found[number]
+    for number, token in enumerate(found[:-1]):
+        before = found[number - 1].text if number else ""
         if (
             token.kind == "name"
             and found[number + 1].text == "("
-            and found[number - 1].text not in (".", "function", "elseif")
+            and before not in (".", "function")
             and _is_statement(found, number)
             and token.text not in _KEYWORDS
         ):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .mutant import Mutant
-from .nearest import STAGES, Stage, stages
+from .nearest import Stage, stages
 from .nursery import LATE, SILENT, Child, Verdict
 
 TIMES_BASELINE, MORE_SECONDS = 5.0, 20.0
@@ -34,37 +34,43 @@ class Fate:
     seconds: float = 0.0
 
 
-def baselines(wanted: Iterable[Stage], told: Callable[[str], None]) -> dict[Stage, float]:
-    """Seconds that each stage takes on the layer as it is. Raises ``BaselineFailed``."""
-    took = {}
-    for stage in wanted:
-        # Twice at most: on a busy machine a test that waits for a real server may fail once.
-        for attempt in (1, 2):
-            verdict = _wait(Child(None, list(stage.arguments), seconds=600.0))
-            if verdict.survived or (stage.steady and verdict.how != SILENT) or attempt == 2:
-                break
-        if not verdict.survived:
-            raise BaselineFailed(
-                f"{stage.name}: {verdict.test or verdict.how} fails without any mutant: {verdict.message}"
-            )
-        if not verdict.passed:
-            raise BaselineFailed(f"{stage.name}: no test ran")
-        took[stage] = verdict.seconds
-        told(f"without a mutant: {stage.name}, {verdict.passed} tests, {verdict.seconds:.1f} s")
-    return took
+class Baselines:
+    """How long each stage takes on the layer as it is; measured when it is first needed."""
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self._told = told
+        self._took: dict[Stage, float] = {}
+
+    def seconds(self, stage: Stage) -> float:
+        """Raises ``BaselineFailed``."""
+        if stage not in self._took:
+            # Twice at most: on a busy machine a test that waits for a real server may fail once.
+            verdict = self._run(stage)
+            if not verdict.survived and not stage.steady:
+                verdict = self._run(stage)
+            if not verdict.survived:
+                failed = verdict.test or verdict.how
+                raise BaselineFailed(f"{stage.name}: {failed} fails without any mutant: {verdict.message}")
+            if not verdict.passed:
+                raise BaselineFailed(f"{stage.name}: no test ran")
+            self._took[stage] = verdict.seconds
+            self._told(f"without a mutant: {stage.name}, {verdict.passed} tests, {verdict.seconds:.1f} s")
+        return self._took[stage]
+
+    def _run(self, stage: Stage) -> Verdict:
+        return _wait(Child(None, list(stage.arguments), seconds=600.0))
 
 
 def run(
     mutants: list[Mutant], *, jobs: int, told: Callable[[str], None], done: Callable[[Fate], None]
 ) -> None:
-    """Calls ``done`` with the fate of each, in the order in which they end."""
-    wanted = {stage for mutant in mutants for stage in stages(mutant)}
-    took = baselines([stage for stage in STAGES if stage in wanted], told)
+    """Calls ``done`` with the fate of each, in the order in which they end. Raises ``BaselineFailed``."""
+    baselines = Baselines(told)
     waiting, running = list(reversed(mutants)), list[_Trial]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running.append(_Trial(waiting.pop(), took))
+                running.append(_Trial(waiting.pop(), baselines))
             for trial in list(running):
                 fate = trial.step()
                 if fate is not None:
@@ -79,9 +85,9 @@ def run(
 class _Trial:
     """One mutant on its way through the stages."""
 
-    def __init__(self, mutant: Mutant, took: dict[Stage, float]) -> None:
+    def __init__(self, mutant: Mutant, baselines: Baselines) -> None:
         self._mutant = mutant
-        self._took = took
+        self._baselines = baselines
         self._left = list(stages(mutant))
         self._suspect: Verdict | None = None
         self._acquitted: list[str] = []
@@ -116,7 +122,7 @@ class _Trial:
 
     def _start(self) -> Child:
         stage = self._left[0]
-        limit = TIMES_BASELINE * self._took[stage] + MORE_SECONDS
+        limit = TIMES_BASELINE * self._baselines.seconds(stage) + MORE_SECONDS
         if self._suspect is not None and "::" in self._suspect.test:
             return Child(self._mutant, [self._suspect.test], seconds=limit)
         passed_over = [f"--deselect={test}" for test in self._acquitted]
