@@ -34,19 +34,24 @@ VERBS = Stage(
 )
 SCRIPTS_MACHINE = Stage("machine", ("tests/state/test_machine.py", "-k", "fakeredis"))
 MEMORY_MACHINE = Stage("machine in memory", ("tests/state/test_machine.py", "-k", "memory"))
-PARTS = Stage(
-    "parts",
-    (
-        "tests/test_sessions.py",
-        "tests/test_replica.py",
-        "tests/test_leasing.py",
-        "tests/test_housekeeping.py",
-        "tests/test_presence.py",
-        "tests/test_pacing.py",
-        *WITHOUT_SERVERS,
-    ),
-    steady=False,
-)
+_PARTS = ("sessions", "replica", "leasing", "housekeeping", "presence")
+
+
+def _parts(first: str) -> Stage:
+    """The tests of the layer's parts, those of one before the others."""
+    order = sorted(_PARTS, key=lambda part: part != first)
+    return Stage(first, (*(f"tests/test_{part}.py" for part in order), *WITHOUT_SERVERS), steady=False)
+
+
+PARTS = {
+    "sessions.py": _parts("sessions"),
+    "replica.py": _parts("replica"),
+    "leasing.py": _parts("leasing"),
+    "repairs.py": _parts("leasing"),
+    "housekeeping.py": _parts("housekeeping"),
+    "presence.py": _parts("presence"),
+    "shared_channels.py": _parts("presence"),
+}
 SCENARIOS = Stage("scenarios", ("tests/mutants/scenarios.py",))
 EVENTS = Stage("events", ("tests/events", *WITHOUT_SERVERS), steady=False)
 RACES = Stage("races", ("tests/races",), steady=False)
@@ -60,4 +65,5 @@ def stages(mutant: Mutant) -> tuple[Stage, ...]:
         return VERBS, MEMORY_MACHINE, EVENTS
     if file == "state/codec.py":
         return VERBS, SCRIPTS_MACHINE, EVENTS
-    return PARTS, SCENARIOS, EVENTS, RACES
+    parts = (PARTS[file],) if file in PARTS else ()
+    return *parts, SCENARIOS, RACES, EVENTS
