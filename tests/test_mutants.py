@@ -110,7 +110,7 @@ def test_every_script_and_only_what_exists_is_mutated_and_explained() -> None:
 def test_a_mutant_lives_and_dies_in_a_process_of_its_own() -> None:
     chosen = "lock_acquire.lua: feared: a lock that everybody gets"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.mutants", "--only", chosen],
+        [sys.executable, "-m", "tests.mutants", "--no-report", "--only", chosen],
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -33,13 +34,20 @@ from .runner import SURVIVED, BaselineFailed, Fate, run
 @click.option(
     "--survivors",
     is_flag=True,
-    help="Those that survived the last whole run, and new ones; mends the report.",
+    help="Those that survived when they last ran, and new ones.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Show the mutants and run nothing.")
+@click.option("--no-report", is_flag=True, help="Leave the report as it is.")
 def main(
-    only: tuple[str, ...], jobs: int, sample: int | None, seed: int, survivors: bool, only_list: bool
+    only: tuple[str, ...],
+    jobs: int,
+    sample: int | None,
+    seed: int,
+    survivors: bool,
+    only_list: bool,
+    no_report: bool,
 ) -> None:
-    """Make mutants of the layer and run the nearest tests on each. A whole run writes reports/mutants.{md,json}."""
+    """Make mutants of the layer and run the nearest tests on each. Updates reports/mutants.{md,json}."""
     console = Console()
     mutants = everything = all_mutants()
     if only:
@@ -55,20 +63,16 @@ def main(
         for mutant in mutants:
             console.print(mutant.name, markup=False, highlight=False, soft_wrap=True)
         return
-    rows = _run(mutants, jobs, console)
-    if survivors:
-        fresh = {row["name"]: row for row in rows}
-        rows = [
-            {**known, **fresh}[each.name] for each in everything if each.name in known or each.name in fresh
-        ]
-    report.show(rows, console)
-    if len(rows) == len(everything):
-        report.save(rows)
-        console.print("written: reports/mutants.md, reports/mutants.json")
-    killed, counted = report.judge(rows)
-    console.print(f"{killed} of {counted} killed: {report.percent(rows):.1f} %")
+    fresh = _run(mutants, jobs, console)
+    report.show(fresh, console)
+    if not no_report:
+        whole = {**known, **{row["name"]: row for row in fresh}}
+        rows = [whole[each.name] for each in everything if each.name in whole]
+        report.save(rows, missing=len(everything) - len(rows))
+    killed, counted = report.judge(fresh)
+    console.print(f"{killed} of {counted} killed: {report.percent(fresh):.1f} %")
     enough = killed >= report.WANTED * counted
-    sys.exit(0 if enough and not report.unexplained(rows) else 1)
+    sys.exit(0 if enough and not report.unexplained(fresh) else 1)
 
 
 def _run(mutants: list[Mutant], jobs: int, console: Console) -> list[report.Row]:
@@ -81,6 +85,8 @@ def _run(mutants: list[Mutant], jobs: int, console: Console) -> list[report.Row]
         rows.append(report.row(fate))
         say(f"{len(rows)}/{len(mutants)} {report.line(fate.mutant, fate.outcome, fate.by, fate.seconds)}")
 
+    # However it is ended, nothing that it started stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     import_heavy()
     with RedisServer(name="redis-mutants") as server:
         os.environ["REDIS_URL"] = server.url

@@ -20,12 +20,6 @@ FEARS = (
     Fear("state/scripts/_prelude.lua", "1, true)", "1)", "ids are taken for patterns"),
     Fear(
         "state/scripts/_prelude.lua",
-        "record .. '\\n', '([^\\n]*)\\n'",
-        "record, '([^\\n]+)'",
-        "empty lines are lost",
-    ),
-    Fear(
-        "state/scripts/_prelude.lua",
         "count == math.max(by, 0)",
         "count >= math.max(by, 0)",
         "every session's room change is news, not the first and last",

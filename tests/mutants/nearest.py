@@ -51,6 +51,8 @@ PARTS = {
     "housekeeping.py": _parts("housekeeping"),
     "presence.py": _parts("presence"),
     "shared_channels.py": _parts("presence"),
+    "usage.py": _parts("presence"),
+    "locks.py": Stage("locks", ("tests/events/test_emitters.py", *WITHOUT_SERVERS), steady=False),
 }
 SCENARIOS = Stage("scenarios", ("tests/mutants/scenarios.py",))
 EVENTS = Stage("events", ("tests/events", *WITHOUT_SERVERS), steady=False)

@@ -133,7 +133,11 @@ def _live(folder: Path, mutant: Mutant | None, arguments: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _put_on_path(folder, mutant)
         settings.register_profile(
-            "mutants", phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False
+            "mutants",
+            derandomize=True,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],
+            report_multiple_bugs=False,
         )
         settings.load_profile("mutants")
         watch = _Watch()

@@ -85,16 +85,17 @@ def show(rows: list[Row], console: Console) -> None:
         )
 
 
-def save(rows: list[Row]) -> None:
+def save(rows: list[Row], *, missing: int) -> None:
+    """``missing``: mutants that were never run."""
     order = {name: number for number, name in enumerate(RULES)}
     rows = sorted(rows, key=lambda each: (each["file"], each["line"], order[each["rule"]], each["name"]))
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "mutants.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (FOLDER / "mutants.md").write_text(_markdown(rows))
+    (FOLDER / "mutants.md").write_text(_markdown(rows, missing))
 
 
 def saved() -> list[Row]:
-    """Of the last whole run; empty if there was none."""
+    """What was known of each mutant before; empty if nothing was."""
     path = FOLDER / "mutants.json"
     return list(json.loads(path.read_text())) if path.exists() else []
 
@@ -125,7 +126,7 @@ def _figures(rows: list[Row]) -> list[str]:
     ]
 
 
-def _markdown(rows: list[Row]) -> str:
+def _markdown(rows: list[Row], missing: int) -> str:
     killed, counted = judge(rows)
     parts = [
         "# Mutants",
@@ -133,7 +134,7 @@ def _markdown(rows: list[Row]) -> str:
         " housekeeping of `realtime`; and those that are feared most. A mutant is killed by a test or a scenario of the"
         " simulator that fails on it and passes without it; where real time is involved it must fail twice.",
         f"**{killed} of {counted} killed ({percent(rows):.1f} %)**; mutants that are provably the same program are not"
-        " counted.",
+        f" counted.{f' {missing} more were not run.' if missing else ''}",
         _table("rule", RULES, rows),
         _table("file", list(dict.fromkeys(each["file"] for each in rows)), rows),
         _section(
