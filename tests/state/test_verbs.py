@@ -118,6 +118,7 @@ async def test_a_model_ends_when_the_last_who_uses_it_goes_whoever_used_it_befor
     (change,) = await announced(backend, at)
     assert (change.leaves, change.ended) == (("bob",), ("gpt",))
     assert (await state.snapshot()).models == set()
+    assert not any(key.startswith("model") for key in await backend.dump())
     await state.touch("a", ["gpt"], ttl_ms=MINUTE)
     assert (await state.snapshot()).models == {"gpt"}
 
@@ -372,6 +373,18 @@ async def test_times_end_at_their_millisecond(exact: MemoryState | RedisState) -
     assert await exact.lock_acquire("cleanup", "a", 1000) == 2
     assert (await exact.reap()).sessions == 1
     assert await exact.revoked([Token("ann", "t", None)]) == [False]
+
+
+async def test_a_use_that_ends_in_this_millisecond_does_not_keep_its_model_when_the_other_user_goes(
+    exact: MemoryState | RedisState,
+) -> None:
+    await exact.acquire("one", MINUTE)
+    await exact.register("one", [session("a"), session("b", BOB)])
+    await exact.touch("a", ["gpt"], ttl_ms=1000)
+    await exact.touch("b", ["gpt"], ttl_ms=2000)
+    exact.clock_offset_ms = 1000
+    await exact.unregister(["b"])
+    assert (await exact.snapshot()).models == set()
 
 
 async def test_a_user_is_revoked_up_to_the_millisecond(exact: MemoryState | RedisState) -> None:
