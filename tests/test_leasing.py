@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -537,6 +538,99 @@ def test_one_session_too_many_does_not_hide_one_too_few_for_long() -> None:
         await state.register(node.leases.lease(), [a_session("nobody's")])
         await asyncio.sleep(2 * 8 * TTL / 4)
         assert set(await registered(state, node)) == {"sid"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+# How often, and how long
+
+
+def test_the_lease_is_renewed_four_times_in_its_life_and_twice_as_often_while_that_fails() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await asyncio.sleep(10 * TTL)
+        assert 38 <= node.verbs.counts["renew"] <= 42
+        failing = node.verbs.fail("renew")
+        await asyncio.sleep(10 * TTL)
+        assert 75 <= failing.calls <= 82
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_sids_are_compared_at_every_eighth_renewal_only_while_their_number_agrees() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await asyncio.sleep(8 * TTL)
+        assert node.verbs.counts["renew"] // 8 == node.verbs.counts["instance_sids"]
+        await node.tasks.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["acquire", "renew"])
+def test_who_has_its_lease_may_judge_for_half_of_its_life_unless_a_renewal_was_lost(how: str) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        if how == "renew":
+            await asyncio.sleep(1)
+            await node.leases.renew()
+        expiry = (await state.leases())[node.leases.lease()]
+        assert abs(expiry / 1000 - asyncio.get_running_loop().time() - TTL) < 0.01
+        await asyncio.sleep(0.49 * TTL)
+        assert node.leases.may_judge
+        await asyncio.sleep(0.02 * TTL)
+        assert not node.leases.may_judge
+        node.leases._renewed_at = asyncio.get_running_loop().time()
+        await node.leases.renew()
+        assert node.leases.may_judge
+        state._leases[node.leases.lease()] -= 100  # a replica of Redis took over, without the last renewal
+        await node.leases.renew()
+        assert not node.leases.may_judge
+        for _ in range(4):
+            await asyncio.sleep(0.24 * TTL)
+            await node.leases.renew()
+            assert not node.leases.may_judge
+        await asyncio.sleep(0.05 * TTL)
+        assert node.leases.may_judge
+
+    run(scenario())
+
+
+def test_a_renewal_that_was_lost_just_after_the_lease_was_taken_is_noticed() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        state._leases[node.leases.lease()] -= 100
+        await node.leases.renew()
+        assert not node.leases.may_judge
+
+    run(scenario())
+
+
+def test_a_repair_that_fails_is_tried_again_soon_and_then_more_and_more_rarely() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        tried: list[float] = []
+
+        async def revoked(_tokens: Any) -> list[bool]:
+            tried.append(asyncio.get_running_loop().time())
+            raise StateUnavailable("no")
+
+        node.state.revoked = revoked  # type: ignore[attr-defined]
+        node.leases.hurry(recheck_tokens=True)
+        await asyncio.sleep(10)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+        assert pauses[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0], abs=0.03)
         await node.tasks.close()
 
     run(scenario())

@@ -19,6 +19,7 @@ from realtime.sessions import LocalSessions
 from realtime.shared_channels import SharedChannels
 from realtime.state import MemoryState, Session
 from realtime.usage import UsageAudience
+from tests.support import virtual_time
 from tests.support.audience import FakeClient, FakeRooms
 from tests.support.barriers import Barriers, Gate
 
@@ -242,6 +243,26 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
     audience.on_difference(Difference(models_changed=True))
     await broadcast(audience)
     assert len(rooms.clients["early"].got) == count
+
+
+def test_models_in_use_are_told_soon_and_not_too_often() -> None:
+    async def scenario() -> None:
+        copy, rooms = Copy(), FakeRooms()
+        audience = UsageAudience(cast(Replica, copy), rooms, rate=1e12)
+        rooms.connect("sid", diffs=False)
+        rooms.enter_local("sid", "~signed-in")
+        task = asyncio.create_task(audience.pacer.run())
+        for number in range(100):
+            copy.models = {f"model-{number}"}
+            audience.on_difference(Difference(models_changed=True))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        got = rooms.clients["sid"].got
+        assert got[-1][1] == {"models": ["model-99"]}
+        assert 15 <= len(got) <= 25
+        task.cancel()
+
+    virtual_time.run(scenario())
 
 
 # Visibility "channels"
@@ -483,6 +504,26 @@ async def test_by_channels_nobody_waits_long_behind_a_state_that_hangs(
     await first
     assert all(len(client.users) == 21 for client in lab.rooms.clients.values())
     await lab.close()
+
+
+def test_by_channels_a_state_that_hangs_is_waited_for_some_seconds() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        lab = Channels()
+        await lab.start()
+        await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+        lab.gates = [lab.verbs.hold("room_users")]
+        hanging = asyncio.create_task(lab.ask("sid"))
+        await lab.gates[0].waiting()
+        began = loop.time()
+        with pytest.raises(StateUnavailable):
+            await lab.audience.answer(a_session("sid", "ann"))
+        assert 1.0 <= loop.time() - began <= 5.0
+        lab.let_go()
+        await hanging
+        await lab.close()
+
+    virtual_time.run(scenario())
 
 
 async def a_lab_with_bob_in_red() -> Channels:

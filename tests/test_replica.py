@@ -17,6 +17,9 @@ import realtime.replica
 from realtime.errors import StateUnavailable
 from realtime.replica import Difference, Replica
 from realtime.state import Change, Snapshot, State
+from tests.support import virtual_time
+
+SETTLE_SECONDS = realtime.replica.SETTLE_SECONDS
 
 
 @dataclass
@@ -372,3 +375,50 @@ def test_a_change_of_times_that_were_taken_back_is_never_applied_and_asks_for_no
         task.cancel()
 
     run(scenario)
+
+
+def test_news_that_a_renewal_shows_to_be_missing_have_a_moment_to_arrive_before_a_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(realtime.replica, "SETTLE_SECONDS", SETTLE_SECONDS)
+
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for lost in (False, True):
+            count = truth.snapshots
+            truth.toggle("ann")
+            copy.check(truth.epoch, truth.version, asked_at=copy.position)
+            await asyncio.sleep(0.1)
+            assert truth.snapshots == count
+            if not lost:
+                truth.apply(truth.channel.pop())
+            await asyncio.sleep(0.2)
+            assert truth.snapshots == count + lost
+            assert copy.users == truth.users
+        assert copy.counts["lost"] == 1
+        task.cancel()
+
+    virtual_time.run(scenario())
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once(
+    monkeypatch: pytest.MonkeyPatch, end: int
+) -> None:
+    monkeypatch.setattr(realtime.replica.random, "uniform", lambda *ends: ends[end])
+
+    async def scenario() -> None:
+        truth = Truth(failures=[StateUnavailable("no")] * 3)
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        began = asyncio.get_running_loop().time()
+        assert await copy.synchronised(10)
+        assert 3 * 0.08 <= asyncio.get_running_loop().time() - began <= 3 * 0.35
+        task.cancel()
+
+    virtual_time.run(scenario())
