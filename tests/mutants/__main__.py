@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import sys
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -20,7 +19,6 @@ from sim.processes.redis import RedisServer
 from . import report
 from .found import all_mutants
 from .mutant import Mutant
-from .nursery import import_heavy
 from .runner import SURVIVED, BaselineFailed, Fate, run
 
 
@@ -87,7 +85,6 @@ def _run(mutants: list[Mutant], jobs: int, console: Console) -> list[report.Row]
 
     # However it is ended, nothing that it started stays.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    import_heavy()
     with RedisServer(name="redis-mutants") as server:
         os.environ["REDIS_URL"] = server.url
         try:
@@ -101,6 +98,4 @@ def _run(mutants: list[Mutant], jobs: int, console: Console) -> list[report.Row]
 
 
 if __name__ == "__main__":
-    # A child imports the layer from elsewhere; what is here must not get in its way.
-    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path.cwd()] + [os.getcwd()]
     main(prog_name="python -m tests.mutants")

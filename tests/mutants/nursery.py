@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
+import gc
 import importlib
 import importlib.util
 import json
-import logging
 import os
 import resource
 import shutil
@@ -20,12 +21,12 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from .found import source
 from .mutant import PACKAGE, Mutant
 
 ROOT = PACKAGE.parent
 MOST_BYTES = 2 << 30
-EACH_TEST_SECONDS = 30
+EACH_TEST_SECONDS = 20
+COPIED = (PACKAGE.name, "sim", "tests")
 HEAVY = [
     "aiosqlite",
     "alembic",
@@ -47,6 +48,18 @@ HEAVY = [
     "websockets",
 ]
 
+FIXED = [
+    "-x",
+    "-q",
+    "--tb=line",
+    f"--timeout={EACH_TEST_SECONDS}",
+    "--assert=plain",  # nobody reads more than the name of the test that failed
+    *("-p", "no:cacheprovider"),
+    *("-p", "no:unraisableexception"),
+    # Plugins that pytest would rewrite are there already.
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+]
+
 ENDED, SILENT, LATE = "ended", "silent", "late"
 
 
@@ -66,26 +79,42 @@ class Verdict:
         return self.how == ENDED and not self.test
 
 
-def import_heavy() -> None:
-    """Once, in the parent. The layer itself must stay out: children import their own copy."""
-    for name in HEAVY:
-        importlib.import_module(name)
-    assert not any(name.partition(".")[0] == "realtime" for name in sys.modules), (
-        "the layer is imported already"
-    )
+class Nursery:
+    """A compiled copy of the tests, the simulator and the layer, from which children are forked."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="mutants-"))
+        self.root = self._folder / "root"
+        self.root.mkdir()
+        for name in COPIED:
+            shutil.copytree(
+                ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", "node")
+            )
+        shutil.copy(ROOT / "pyproject.toml", self.root)
+        compileall.compile_dir(self.root, quiet=2)
+        for name in HEAVY:
+            importlib.import_module(name)
+
+    def child(self, mutant: Mutant | None, arguments: list[str], *, seconds: float) -> Child:
+        return Child(Path(tempfile.mkdtemp(dir=self._folder)), self.root, mutant, arguments, seconds)
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Child:
     """Tests on one mutant (or, without one, on the layer as it is), in a process that starts now."""
 
-    def __init__(self, mutant: Mutant | None, arguments: list[str], *, seconds: float) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+    def __init__(
+        self, folder: Path, root: Path, mutant: Mutant | None, arguments: list[str], seconds: float
+    ) -> None:
+        self._folder = folder
         self._began = time.monotonic()
         self._seconds = seconds
         sys.stdout.flush()
         self._pid = os.fork()
         if self._pid == 0:
-            _live(self._folder, mutant, arguments)
+            _live(folder, root, mutant, arguments)
 
     def poll(self) -> Verdict | None:
         """Its verdict, once there is one; what it leaves behind, processes and files, is removed then."""
@@ -122,7 +151,7 @@ class Child:
         return Verdict(ENDED, said["test"], said["message"], said["passed"], took)
 
 
-def _live(folder: Path, mutant: Mutant | None, arguments: list[str]) -> None:
+def _live(folder: Path, root: Path, mutant: Mutant | None, arguments: list[str]) -> None:
     """The child's whole life; does not return."""
     try:
         os.setsid()
@@ -131,7 +160,7 @@ def _live(folder: Path, mutant: Mutant | None, arguments: list[str]) -> None:
         for standard in (1, 2):
             os.dup2(output, standard)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _put_on_path(folder, mutant)
+        _import_layer(folder, root, mutant)
         settings.register_profile(
             "mutants",
             derandomize=True,
@@ -140,16 +169,11 @@ def _live(folder: Path, mutant: Mutant | None, arguments: list[str]) -> None:
             report_multiple_bugs=False,
         )
         settings.load_profile("mutants")
-        watch = _Watch()
-        fixed = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", f"--timeout={EACH_TEST_SECONDS}"]
-        # Plugins that pytest would rewrite are there already.
-        fixed += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        code = pytest.main([*fixed, *arguments], plugins=[watch])
-        if code != 0 and not watch.test:
-            watch.test = f"pytest, exit status {int(code)}"
-        said = {"test": watch.test, "message": watch.message, "passed": watch.passed}
-        (folder / "verdict.json").write_text(json.dumps(said))
-        logging.shutdown()
+        # What was there before need not be looked through at each collection.
+        gc.freeze()
+        watch = _Watch(folder / "verdict.json")
+        code = pytest.main([*FIXED, *arguments], plugins=[watch])
+        watch.say("" if code == 0 else f"pytest, exit status {int(code)}", "")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -157,39 +181,44 @@ def _live(folder: Path, mutant: Mutant | None, arguments: list[str]) -> None:
         os._exit(0)
 
 
-def _put_on_path(folder: Path, mutant: Mutant | None) -> None:
-    """Imports a copy of the layer with the mutant in it. Whatever is imported from it later comes from there too."""
-    copy = folder / PACKAGE.name
-    shutil.copytree(PACKAGE, copy)
+def _import_layer(folder: Path, root: Path, mutant: Mutant | None) -> None:
+    """Makes all imports of ours come from the copy, and those of the layer from one with the mutant in it."""
+    layer = root / PACKAGE.name
     if mutant is not None:
-        path = copy / mutant.file
-        path.write_text(mutant.apply(source(mutant.file)))
+        layer = folder / PACKAGE.name
+        shutil.copytree(root / PACKAGE.name, layer)
+        path = layer / mutant.file
+        path.write_text(mutant.apply(path.read_text()))
         if path.suffix == ".py":
-            Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
-    sys.path.insert(0, str(folder))
-    os.chdir(ROOT)
+            Path(importlib.util.cache_from_source(str(path))).unlink()
+    for name in [name for name in sys.modules if name.partition(".")[0] in COPIED]:
+        del sys.modules[name]
+    os.chdir(root)
+    sys.path[:] = [str(layer.parent), str(root), *(place for place in sys.path if Path(place or ".") != ROOT)]
     found = importlib.import_module(PACKAGE.name)
     assert found.__file__ is not None
-    assert Path(found.__file__).parent == copy
+    assert Path(found.__file__).parent == layer
 
 
 class _Watch:
-    """A pytest plugin that notes the first failure."""
+    """A pytest plugin that ends the process at the first failure: what comes after says nothing more."""
 
-    def __init__(self) -> None:
-        self.test = ""
-        self.message = ""
-        self.passed = 0
+    def __init__(self, verdict: Path) -> None:
+        self._verdict = verdict
+        self._passed = 0
+
+    def say(self, test: str, message: str) -> None:
+        self._verdict.write_text(json.dumps({"test": test, "message": message, "passed": self._passed}))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._look(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._look(report)
-        self.passed += report.when == "call" and report.passed
+        self._passed += report.when == "call" and report.passed
 
     def _look(self, report: pytest.CollectReport | pytest.TestReport) -> None:
-        if report.failed and not self.test:
-            self.test = report.nodeid
+        if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.message = str(crash.message if crash else report.longrepr).strip()[:300]
+            self.say(report.nodeid, str(crash.message if crash else report.longrepr).strip()[:300])
+            os._exit(0)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .mutant import Mutant
 from .nearest import Stage, stages
-from .nursery import LATE, SILENT, Child, Verdict
+from .nursery import LATE, SILENT, Child, Nursery, Verdict
 
-TIMES_BASELINE, MORE_SECONDS = 5.0, 20.0
+TIMES_BASELINE, MORE_SECONDS = 4.0, 20.0
 """How much longer than on the layer as it is a stage may take."""
 
 POLL_SECONDS = 0.01
@@ -37,7 +37,8 @@ class Fate:
 class Baselines:
     """How long each stage takes on the layer as it is; measured when it is first needed."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
+    def __init__(self, nursery: Nursery, told: Callable[[str], None]) -> None:
+        self.nursery = nursery
         self._told = told
         self._took: dict[Stage, float] = {}
 
@@ -58,14 +59,15 @@ class Baselines:
         return self._took[stage]
 
     def _run(self, stage: Stage) -> Verdict:
-        return _wait(Child(None, list(stage.arguments), seconds=600.0))
+        return _wait(self.nursery.child(None, list(stage.arguments), seconds=600.0))
 
 
 def run(
     mutants: list[Mutant], *, jobs: int, told: Callable[[str], None], done: Callable[[Fate], None]
 ) -> None:
     """Calls ``done`` with the fate of each, in the order in which they end. Raises ``BaselineFailed``."""
-    baselines = Baselines(told)
+    nursery = Nursery()
+    baselines = Baselines(nursery, told)
     waiting, running = list(reversed(mutants)), list[_Trial]()
     try:
         while waiting or running:
@@ -80,6 +82,7 @@ def run(
     finally:
         for trial in running:
             trial.child.end()
+        nursery.close()
 
 
 class _Trial:
@@ -124,9 +127,9 @@ class _Trial:
         stage = self._left[0]
         limit = TIMES_BASELINE * self._baselines.seconds(stage) + MORE_SECONDS
         if self._suspect is not None and "::" in self._suspect.test:
-            return Child(self._mutant, [self._suspect.test], seconds=limit)
+            return self._baselines.nursery.child(self._mutant, [self._suspect.test], seconds=limit)
         passed_over = [f"--deselect={test}" for test in self._acquitted]
-        return Child(self._mutant, [*stage.arguments, *passed_over], seconds=limit)
+        return self._baselines.nursery.child(self._mutant, [*stage.arguments, *passed_over], seconds=limit)
 
     def _fate(self, outcome: str, verdict: Verdict | None) -> Fate:
         if verdict is None:
