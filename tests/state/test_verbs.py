@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import fakeredis
 import pytest
 from redis.crc import key_slot
 
 from realtime.directory import User
+from realtime.errors import SchemaMismatch
 from realtime.link import RedisLink, SingleConnector
 from realtime.state import Change, MemoryState, Outcome, Reaped, RedisState, Session, Token
 from tests.state.backends import Backend, opened
@@ -255,6 +255,22 @@ async def test_sessions_in_very_many_rooms_are_reaped_a_few_at_a_time(
         assert (await backend.dump()).keys() == {"schema", "meta"}
 
 
+async def test_entries_that_belong_to_no_session_are_reaped_and_take_nobody_along(
+    redis_backend: Backend,
+) -> None:
+    """As after somebody's hand was at the keys."""
+    state, client = redis_backend.state, redis_backend.client
+    assert client is not None
+    assert isinstance(state, RedisState)
+    await state.acquire("old", MINUTE)
+    await state.acquire("new", MINUTE)
+    await state.register("new", [session("moved")])
+    await client.zadd(f"{state.root}:instance:old", {"moved": 1, "gone": 2})
+    await state.release("old")
+    assert await state.reap() == Reaped(2, False)
+    assert set(await state.sessions()) == {"moved"}
+
+
 async def test_a_session_is_found_among_others_of_like_names(backend: Backend) -> None:
     state = backend.state
     await state.acquire("one", MINUTE)
@@ -333,18 +349,21 @@ async def test_a_fencing_token_grows_with_every_change_of_hands(backend: Backend
 # To the millisecond
 
 
-@pytest.fixture(params=["memory", "fakeredis"])
-def exact(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MemoryState | RedisState]:
-    """A state whose clock stands still; a real server's cannot."""
-    if request.param == "memory":
-        yield MemoryState(clock=lambda: 2_000_000_000.0)
-        return
+@pytest.fixture
+def exact_redis(monkeypatch: pytest.MonkeyPatch) -> RedisState:
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
     server = fakeredis.FakeServer()
     link = RedisLink(SingleConnector("", make=lambda: fakeredis.FakeAsyncRedis(server=server)), timeout=20)
-    yield RedisState(link, root="{test:realtime}")
+    return RedisState(link, root="{test:realtime}")
+
+
+@pytest.fixture(params=["memory", "fakeredis"])
+def exact(request: pytest.FixtureRequest) -> MemoryState | RedisState:
+    """A state whose clock stands still; a real server's cannot."""
+    if request.param == "memory":
+        return MemoryState(clock=lambda: 2_000_000_000.0)
+    state: RedisState = request.getfixturevalue("exact_redis")
+    return state
 
 
 async def test_times_end_at_their_millisecond(exact: MemoryState | RedisState) -> None:
@@ -385,6 +404,29 @@ async def test_a_use_that_ends_in_this_millisecond_does_not_keep_its_model_when_
     exact.clock_offset_ms = 1000
     await exact.unregister(["b"])
     assert (await exact.snapshot()).models == set()
+
+
+async def test_a_renewed_lock_is_held_for_its_new_time(exact: MemoryState | RedisState) -> None:
+    await exact.lock_acquire("cleanup", "a", 1000)
+    exact.clock_offset_ms = 500
+    assert await exact.lock_renew("cleanup", "a", 1000)
+    exact.clock_offset_ms = 1499
+    assert await exact.lock_acquire("cleanup", "b", 1000) is None
+    exact.clock_offset_ms = 1500
+    assert await exact.lock_acquire("cleanup", "b", 1000) == 2
+
+
+async def test_a_fleet_of_another_schema_whose_last_lease_ends_now_lives_no_more(
+    exact_redis: RedisState,
+) -> None:
+    await exact_redis.acquire("old", 1000)
+    newer = RedisState(exact_redis._link, root=exact_redis.root, schema="another")
+    newer.clock_offset_ms = 999
+    with pytest.raises(SchemaMismatch):
+        await newer.acquire("new", 1000)
+    newer.clock_offset_ms = 1000
+    await newer.acquire("new", 1000)
+    assert set(await newer.leases()) == {"new"}
 
 
 async def test_a_user_is_revoked_up_to_the_millisecond(exact: MemoryState | RedisState) -> None:
