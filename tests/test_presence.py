@@ -245,6 +245,29 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
     assert len(rooms.clients["early"].got) == count
 
 
+@pytest.mark.parametrize("by_channels", [False, True])
+def test_who_asks_for_a_list_waits_until_what_was_sent_is_paid_for(by_channels: bool) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        if by_channels:
+            lab = Channels()
+            await lab.start()
+            rooms, audience = lab.rooms, lab.audience
+        else:
+            rooms = FakeRooms()
+            audience = everyone(Copy(), rooms)
+        rooms.connect("sid", diffs=False)
+        audience.pacer.charge(10**12)  # what the rate allows in a second
+        began = loop.time()
+        await audience.answer(a_session("sid", "ann"))
+        assert 0.9 <= loop.time() - began <= 1.1
+        assert len(rooms.clients["sid"].got) == 1
+        if by_channels:
+            await lab.close()
+
+    virtual_time.run(scenario())
+
+
 def test_models_in_use_are_told_soon_and_not_too_often() -> None:
     async def scenario() -> None:
         copy, rooms = Copy(), FakeRooms()

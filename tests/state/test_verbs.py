@@ -204,6 +204,29 @@ async def test_a_model_that_ended_does_not_end_again_when_its_last_user_goes(bac
     assert (change.leaves, change.ended) == (("ann",), ())
 
 
+async def test_what_a_reaped_session_used_ends_with_it(backend: Backend) -> None:
+    state = backend.state
+    await state.acquire("one", MINUTE)
+    await state.register("one", [session("a", ANN)])
+    await state.touch("a", ["gpt"], ttl_ms=MINUTE)
+    await state.release("one")
+    at = await version(backend)
+    await state.reap()
+    (change,) = await announced(backend, at)
+    assert (change.leaves, change.ended) == (("ann",), ("gpt",))
+    assert await state.usage() == {}
+
+
+async def test_in_memory_a_lease_that_was_reaped_leaves_nothing_behind() -> None:
+    state = MemoryState()
+    await state.acquire("one", MINUTE)
+    await state.register("one", [session("a", ANN)])
+    await state.release("one")
+    assert await state.reap() == Reaped(1, False)
+    assert not state._instances
+    assert not state._reaping
+
+
 # Sizes
 
 
