@@ -165,6 +165,8 @@ async def test_models_that_ended_make_room_for_others_and_leave_nothing_behind(b
     await state.unregister(["a"])
     keys = await backend.dump()
     assert all(sid != b"a" for key in keys if key.startswith("model:") for sid, _ in keys[key][1])
+    if isinstance(state, MemoryState):
+        assert all("a" not in sids for sids in state._models.values())
     assert await state.models_in_use() == ["old"]
 
 
