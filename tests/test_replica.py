@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -406,8 +407,8 @@ def test_news_that_a_renewal_shows_to_be_missing_have_a_moment_to_arrive_before_
 
 
 @pytest.mark.parametrize("end", [0, 1])
-def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once(
-    monkeypatch: pytest.MonkeyPatch, end: int
+def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once_and_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: int
 ) -> None:
     monkeypatch.setattr(realtime.replica.random, "uniform", lambda *ends: ends[end])
 
@@ -421,4 +422,6 @@ def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once(
         assert 3 * 0.08 <= asyncio.get_running_loop().time() - began <= 3 * 0.35
         task.cancel()
 
-    virtual_time.run(scenario())
+    with caplog.at_level(logging.WARNING):
+        virtual_time.run(scenario())
+    assert [record.message for record in caplog.records] == ["no snapshot of the shared state: no"]
