@@ -33,6 +33,9 @@ VERBS = Stage(
     ),
 )
 SCRIPTS_MACHINE = Stage("machine", ("tests/state/test_machine.py", "-k", "fakeredis"))
+SERVER = Stage(
+    "on a server", ("tests/state", "-m", "redis", "--deselect=tests/state/test_machine.py"), steady=False
+)
 MEMORY_MACHINE = Stage("machine in memory", ("tests/state/test_machine.py", "-k", "memory"))
 _PARTS = ("sessions", "replica", "leasing", "housekeeping", "presence")
 
@@ -62,7 +65,7 @@ RACES = Stage("races", ("tests/races",), steady=False)
 def stages(mutant: Mutant) -> tuple[Stage, ...]:
     file = mutant.file
     if file.endswith(".lua") or file == "state/redis.py":
-        return VERBS, SCRIPTS_MACHINE, SCENARIOS, RACES
+        return VERBS, SCRIPTS_MACHINE, SERVER, SCENARIOS, RACES
     if file in ("state/memory.py", "state/pools.py"):
         return VERBS, MEMORY_MACHINE, EVENTS
     if file == "state/codec.py":

@@ -222,9 +222,10 @@ async def test_what_a_reaped_session_used_ends_with_it(backend: Backend) -> None
 async def test_in_memory_a_lease_that_was_reaped_leaves_nothing_behind() -> None:
     state = MemoryState()
     await state.acquire("one", MINUTE)
-    await state.register("one", [session("a", ANN)])
+    await state.register("one", [session("a", ANN, "channel:a")])
     await state.release("one")
     assert await state.reap() == Reaped(1, False)
+    assert not state._rooms
     assert not state._instances
     assert not state._reaping
 
