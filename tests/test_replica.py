@@ -221,14 +221,48 @@ def test_a_gap_asks_for_a_snapshot_and_what_came_early_is_applied_after_it() -> 
         truth.apply(truth.channel[1])  # the first is lost: a snapshot is on its way
         await steps()
         truth.toggle("dan")
-        truth.apply(truth.channel[2])
-        truth.apply(truth.channel[3])
+        truth.toggle("eve")
+        for change in truth.channel[2:]:
+            truth.apply(change)
         assert copy.users == set()
         truth.answer()
         await steps()
-        assert copy.users == {"ann", "bob", "cid", "dan"}
-        assert copy.counts["gap"] == 3
+        assert copy.users == {"ann", "bob", "cid", "dan", "eve"}
+        assert copy.counts["gap"] == 4
         task.cancel()
+
+    run(scenario)
+
+
+def test_two_changes_that_came_in_the_wrong_order_are_applied_before_any_snapshot() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        truth.holding = True
+        truth.toggle("ann")
+        truth.toggle("bob")
+        truth.apply(truth.channel[1])
+        truth.apply(truth.channel[0])
+        assert copy.users == {"ann", "bob"}
+        assert not copy._pending
+        task.cancel()
+
+    run(scenario)
+
+
+def test_what_came_early_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime.replica, "MOST_PENDING", 3)
+
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        for number in range(10):
+            truth.toggle(f"user-{number}")
+            truth.apply(truth.channel[-1])
+            assert len(copy._pending) == number % 3 + 1
 
     run(scenario)
 
