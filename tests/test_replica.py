@@ -459,3 +459,99 @@ def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once_and_is_w
     with caplog.at_level(logging.WARNING):
         virtual_time.run(scenario())
     assert [record.message for record in caplog.records] == ["no snapshot of the shared state: no"]
+
+
+def test_versions_that_went_back_and_caught_up_before_anybody_looked_are_noticed() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for user in ("ann", "bob", "cid"):
+            truth.toggle(user)
+            truth.apply(truth.channel.pop())
+        truth.epoch, truth.version, truth.users, truth.models = truth.past[1]  # and no connection broke
+        for user in ("dan", "eve", "fay"):
+            truth.toggle(user)
+        truth.apply(truth.channel[0])
+        await steps()
+        assert copy.users == {"ann", "dan", "eve", "fay"}
+        task.cancel()
+
+    run(scenario)
+
+
+def test_a_renewal_that_shows_another_epoch_or_an_older_version_leads_to_a_snapshot_at_once() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.toggle("ann")
+        truth.ready()
+        await steps()
+        assert truth.snapshots == 1
+        for epoch, version in ((truth.epoch, 1), ("another", 1), (truth.epoch, 0)):
+            before = truth.snapshots
+            copy.check(epoch, version, asked_at=copy.position)
+            await steps()
+            assert truth.snapshots == before + ((epoch, version) != (truth.epoch, 1))
+        task.cancel()
+
+    run(scenario)
+
+
+def test_waiting_ends_in_vain_after_its_time() -> None:
+    async def scenario() -> None:
+        truth, loop = Truth(), asyncio.get_running_loop()
+        copy = a_copy(truth)
+        began = loop.time()
+        assert not await copy.synchronised(5)
+        assert not await copy.wait_for("epoch-0", 1, 5)
+        assert loop.time() - began == pytest.approx(10)
+
+    virtual_time.run(scenario())
+
+
+def test_a_snapshot_says_what_it_changed_and_what_may_have_been_missed() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        told: list[Difference] = []
+        copy = a_copy(truth, told.append)
+        task = asyncio.create_task(copy.run())
+
+        async def seen() -> Difference:
+            truth.channel.clear()
+            copy.want_snapshot()
+            await steps()
+            return told[-1]
+
+        ann, nobody = frozenset({"ann"}), frozenset[str]()
+        truth.toggle("ann")
+        assert await seen() == Difference(ann, nobody, rooms_changed=True, fresh=True, missed=True)
+        assert await seen() == Difference()
+        truth.toggle_model("m")
+        assert await seen() == Difference(models_changed=True, rooms_changed=True, missed=True)
+        truth.begin_epoch()
+        assert await seen() == Difference(rooms_changed=True, fresh=True, missed=True)
+        assert len(told) == copy.counts["snapshot"] == 4
+        task.cancel()
+
+    run(scenario)
+
+
+def test_a_change_says_whether_models_are_others_than_before() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        told: list[Difference] = []
+        copy = a_copy(truth, told.append)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for happens in ("toggle_model", "toggle", "toggle_model"):
+            getattr(truth, happens)("x")
+            truth.apply(truth.channel.pop())
+            assert told[-1].models_changed == (happens == "toggle_model")
+        task.cancel()
+
+    run(scenario)
