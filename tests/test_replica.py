@@ -234,7 +234,7 @@ def test_a_gap_asks_for_a_snapshot_and_what_came_early_is_applied_after_it() -> 
     run(scenario)
 
 
-def test_two_changes_that_came_in_the_wrong_order_are_applied_before_any_snapshot() -> None:
+def test_changes_that_came_in_the_wrong_order_are_applied_in_the_right_one_before_any_snapshot() -> None:
     async def scenario() -> None:
         truth = Truth()
         copy = a_copy(truth)
@@ -244,9 +244,12 @@ def test_two_changes_that_came_in_the_wrong_order_are_applied_before_any_snapsho
         truth.holding = True
         truth.toggle("ann")
         truth.toggle("bob")
-        truth.apply(truth.channel[1])
+        truth.toggle("cid")
+        truth.apply(truth.channel[2])
         truth.apply(truth.channel[0])
-        assert copy.users == {"ann", "bob"}
+        assert copy.users == {"ann"}
+        truth.apply(truth.channel[1])
+        assert copy.users == {"ann", "bob", "cid"}
         assert not copy._pending
         task.cancel()
 
@@ -552,6 +555,7 @@ def test_a_change_says_whether_models_are_others_than_before() -> None:
             getattr(truth, happens)("x")
             truth.apply(truth.channel.pop())
             assert told[-1].models_changed == (happens == "toggle_model")
+            assert copy.models == truth.models
         task.cancel()
 
     run(scenario)
