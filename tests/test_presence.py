@@ -500,8 +500,11 @@ async def test_by_channels_a_greeting_does_not_fail_and_is_made_good_when_the_st
     await lab.connect("early", "ann", frozenset({"red"}), diffs=False)
     cut = lab.verbs.fail("room_users")
     for sid, diffs in (("list", False), ("diff", True)):
+        await steps()
+        lab.audience.pacer._nudged.clear()
         await lab.connect(sid, "ann", frozenset({"red"}), diffs=diffs)
         assert lab.rooms.clients[sid].users == {"ann"}
+        assert lab.audience.pacer._nudged.is_set()
     with pytest.raises(StateUnavailable):
         await lab.audience.answer(a_session("list", "ann"))
     lab.verbs.remove(cut)
@@ -617,4 +620,43 @@ async def test_by_channels_a_new_epoch_begins_with_a_whole_list() -> None:
     await lab.settle()
     (event, data) = lab.rooms.clients["sid"].got[0]
     assert (event, data["user_ids"]) == ("user-list", ["ann", "bob"])
+    await lab.close()
+
+
+async def test_by_channels_only_those_who_apply_differences_are_given_versions() -> None:
+    lab = await a_lab_with_bob_in_red()
+    for sid, diffs in (("list", False), ("diff", True)):
+        await lab.connect(sid, "ann", frozenset({"red"}), diffs=diffs)
+        assert ("version" in lab.rooms.clients[sid].got[0][1]) == diffs
+    await lab.close()
+
+
+async def test_by_channels_an_answer_waits_for_the_broadcast_that_asked_before_it() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    lab.gates = [lab.verbs.hold("room_users", when="after")]
+    lab.audience.pacer.nudge()
+    lab.broadcast()
+    await lab.gates[0].waiting()
+    await lab.far["register"]("there", [a_session("far-2", "cid", frozenset({"red"}))])
+    asking = asyncio.create_task(lab.ask("sid"))
+    await steps()
+    assert lab.gates[0].calls == 1
+    lab.let_go()
+    await asking
+    assert lab.broadcasting is not None
+    await lab.broadcasting
+    assert lab.rooms.clients["sid"].users == {"ann", "bob", "cid"}
+    await lab.close()
+
+
+async def test_by_channels_who_is_gone_leaves_nothing_behind() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    assert set(lab.audience._sent) == {"ann"}
+    await lab.disconnect("sid")
+    await lab.settle()
+    assert not lab.audience._sent
     await lab.close()

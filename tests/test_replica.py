@@ -559,27 +559,3 @@ def test_a_change_says_whether_models_are_others_than_before() -> None:
         task.cancel()
 
     run(scenario)
-
-
-def test_what_is_still_missing_after_a_snapshot_asks_for_another() -> None:
-    async def scenario() -> None:
-        truth = Truth()
-        copy = a_copy(truth)
-        task = asyncio.create_task(copy.run())
-        truth.ready()
-        await steps()
-        truth.holding = True
-        copy.want_snapshot()
-        await steps()
-        truth.toggle("ann")
-        truth.toggle("bob")
-        truth.apply(truth.channel[1])
-        copy._wanted.clear()  # the request that this made was for the answer under way
-        truth.answer()
-        await steps()
-        truth.answer()
-        await steps()
-        assert copy.users == {"ann", "bob"}
-        task.cancel()
-
-    run(scenario)
