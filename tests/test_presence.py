@@ -660,3 +660,26 @@ async def test_by_channels_who_is_gone_leaves_nothing_behind() -> None:
     await lab.settle()
     assert not lab.audience._sent
     await lab.close()
+
+
+async def test_by_channels_a_broadcast_that_failed_is_still_due() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    cut = lab.verbs.fail("room_users")
+    lab.audience.pacer.nudge()
+    await broadcast(lab.audience)
+    lab.verbs.remove(cut)
+    assert lab.audience.pacer._nudged.is_set()
+    await lab.close()
+
+
+async def test_by_channels_all_channels_count_however_many_questions_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("realtime.shared_channels.ROOMS_AT_ONCE", 1)
+    lab = await a_lab_with_bob_in_red()
+    await lab.far["register"]("there", [a_session("far-2", "cid", frozenset({"tea"}))])
+    await lab.connect("sid", "ann", frozenset({"red", "tea"}), diffs=False)
+    assert lab.rooms.clients["sid"].users == {"ann", "bob", "cid"}
+    await lab.close()
