@@ -229,6 +229,7 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
         return rooms.clients[sid].got[-1][1]
 
     await greet("early")
+    assert last("early") == {"models": []}
     copy.models = {"m"}
     audience.on_difference(Difference(models_changed=True))
     await broadcast(audience)
