@@ -25,7 +25,7 @@ from .mutant import PACKAGE, Mutant
 
 ROOT = PACKAGE.parent
 MOST_BYTES = 2 << 30
-EACH_TEST_SECONDS = 20
+EACH_TEST_SECONDS = 12
 COPIED = (PACKAGE.name, "sim", "tests")
 HEAVY = [
     "aiosqlite",
