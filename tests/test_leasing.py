@@ -636,6 +636,55 @@ def test_a_repair_that_fails_is_tried_again_soon_and_then_more_and_more_rarely()
     run(scenario())
 
 
+def test_every_incarnation_has_a_lease_of_its_own_even_under_the_same_name() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        for _ in range(2):
+            await Node(state, "one name").leases.acquire()
+        assert len(await state.leases()) == 2
+
+    run(scenario())
+
+
+def test_the_fleets_clock_is_learned_whenever_a_lease_is_taken_or_renewed() -> None:
+    async def scenario() -> None:
+        state, loop = a_state(), asyncio.get_running_loop()
+        node = Node(state)
+        for hours, learn in ((1, node.leases.acquire), (2, node.leases.renew)):
+            state.clock_offset_ms = hours * 3_600_000
+            await learn()
+            assert abs(node.clock.time() - loop.time() - hours * 3600) < 0.01
+
+    run(scenario())
+
+
+def test_who_needs_a_lease_back_is_told_in_time_that_there_is_none() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        node.verbs.hold("renew")
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StateUnavailable):
+            await node.leases.regain(node.leases.lease())
+        assert asyncio.get_running_loop().time() - began == pytest.approx(TTL)
+
+    run(scenario())
+
+
+def test_many_who_find_a_lease_lost_at_once_take_one_new_lease() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        lost = node.leases.lease()
+        await state.release(lost)
+        await asyncio.gather(*[node.leases.regain(lost) for _ in range(5)])
+        assert node.leases.counts == {"acquired": 2, "lost": 1}
+        assert set(await state.leases()) == {node.leases.lease()}
+
+    run(scenario())
+
+
 # The fleet's clock
 
 
