@@ -153,6 +153,7 @@ def test_the_lock_changes_hands_after_its_time_and_then_the_old_holder_has_nothi
         assert not await theirs.acquire()
         await asyncio.sleep(9)
         assert await mine.renew()
+        assert mine.fence == 1
         await asyncio.sleep(9)
         assert not await theirs.acquire()
         await asyncio.sleep(2)
@@ -164,6 +165,47 @@ def test_the_lock_changes_hands_after_its_time_and_then_the_old_holder_has_nothi
         assert await theirs.release()
         assert await mine.acquire()
         assert mine.fence == 3
+
+    run(scenario())
+
+
+SAID = {
+    "sweep": "models' use could not be cleaned up, trying again",
+    "lock_acquire": "the cleanup lock is not to be had",
+    "lock_renew": "the cleanup lock is not to be had",
+    "lock_release": "the cleanup lock was left to expire",
+}
+
+
+@pytest.mark.parametrize("verb", list(SAID))
+@pytest.mark.parametrize("error", [StateUnavailable("no"), ValueError("nobody foresaw this")])
+def test_what_fails_is_said_with_a_traceback_only_if_nobody_foresaw_it(
+    verb: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        Barriers(state).fail(verb, error=error)
+        task = asyncio.create_task(a_cleanup(state, lock_timeout=3).run())
+        await asyncio.sleep(1.5 if verb == "lock_renew" else 0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(scenario())
+    assert {record.message for record in caplog.records} == {f"{SAID[verb]}: {error}"}
+    assert all(bool(record.exc_info) == isinstance(error, ValueError) for record in caplog.records)
+
+
+def test_who_could_not_renew_the_lock_asks_for_it_anew() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        verbs = Barriers(state)
+        task = asyncio.create_task(a_cleanup(state, lock_timeout=3).run())
+        await asyncio.sleep(0.1)
+        assert verbs.counts["lock_acquire"] == 1
+        verbs.fail("lock_renew")
+        await asyncio.sleep(3)
+        assert verbs.counts["lock_acquire"] > 1
+        task.cancel()
 
     run(scenario())
 

@@ -253,6 +253,7 @@ def test_one_repair_that_always_fails_does_not_hold_up_the_others() -> None:
         await asyncio.sleep(TTL)
         assert node.closed == ["sid"]
         assert await state.users() == {}
+        assert node.repairs.counts["reaped"] == 1
         assert not node.tasks.failures
         await node.tasks.close()
 
@@ -438,6 +439,14 @@ def test_the_lease_counts_as_held_from_when_it_was_asked_for_until_its_time_is_o
         assert not node.leases.held
         await node.leases.renew()
         assert node.leases.held
+        slow = node.verbs.hold("renew", when="after")
+        renewing = asyncio.create_task(node.leases.renew())
+        await slow.waiting()
+        await asyncio.sleep(1)
+        node.verbs.remove(slow)
+        await renewing
+        await asyncio.sleep(TTL - 0.9)
+        assert not node.leases.held
 
     run(scenario())
 
@@ -679,8 +688,106 @@ def test_many_who_find_a_lease_lost_at_once_take_one_new_lease() -> None:
         lost = node.leases.lease()
         await state.release(lost)
         await asyncio.gather(*[node.leases.regain(lost) for _ in range(5)])
-        assert node.leases.counts == {"acquired": 2, "lost": 1}
+        assert (node.leases.counts["acquired"], node.leases.counts["lost"]) == (2, 1)
         assert set(await state.leases()) == {node.leases.lease()}
+
+    run(scenario())
+
+
+def test_a_new_lease_comes_with_a_snapshot_since_news_may_have_been_missed_without_one() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await asyncio.sleep(2 * TTL)
+        before = node.verbs.counts["snapshot"]
+        state._leases.clear()
+        await node.leases.renew()
+        await asyncio.sleep(0.1)
+        assert node.verbs.counts["snapshot"] == before + 1
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_renewal_shows_what_was_never_heard() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await asyncio.sleep(TTL)
+        state._listeners.clear()
+        await state.acquire("other", 10**9)
+        await state.register("other", [a_session("far", "bob")])
+        await asyncio.sleep(TTL / 2)
+        assert node.replica.users == {"bob"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_repair_that_finds_the_lease_lost_has_another_taken_at_once() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await asyncio.sleep(0.1)
+        state._leases.clear()
+        await state.unregister(["sid"])
+        node.repairs.want(Repair.REGISTER_ALL)
+        await asyncio.sleep(0.3)
+        assert set(await registered(state, node)) == {"sid"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_repair_that_was_cancelled_is_still_wanted() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        held = node.verbs.hold("instance_sids")
+        node.repairs.want(Repair.COMPARE)
+        mending = asyncio.create_task(node.repairs.mend())
+        await held.waiting()
+        mending.cancel()
+        await asyncio.gather(mending, return_exceptions=True)
+        node.verbs.remove(held)
+        before = node.verbs.counts["instance_sids"]
+        assert await node.repairs.mend()
+        assert node.verbs.counts["instance_sids"] == before + 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [StateUnavailable("no"), ValueError("nobody foresaw this")])
+def test_a_repair_that_fails_is_logged_with_a_traceback_only_if_nobody_foresaw_it(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        node.verbs.fail("instance_sids", error=error)
+        node.repairs.want(Repair.COMPARE)
+        assert not await node.repairs.mend()
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.message == f"trying again to compare: {error}"
+    assert bool(record.exc_info) == isinstance(error, ValueError)
+
+
+def test_dead_leases_are_judged_in_the_name_of_the_own_lease() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        lease = node.leases.lease()
+        named = node.verbs.hold("reap", matches=lambda *_args, judge="": judge == lease)
+        reaping = asyncio.create_task(node.repairs.reap())
+        await named.waiting()
+        named.open()
+        await reaping
 
     run(scenario())
 
