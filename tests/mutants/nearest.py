@@ -10,11 +10,12 @@ from .mutant import Mutant
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Tests that run together. ``steady``: none of them depends on how fast the machine is, so one failure is proof;
-    of the others a failure must show twice."""
+    of the others a failure must show twice. ``each``: seconds that one of them may take, whatever it says itself."""
 
     name: str
     arguments: tuple[str, ...]
     steady: bool = True
+    each: float = 12.0
 
 
 WITHOUT_SERVERS = ("-m", "not redis and not postgres and not node and not e2e")
@@ -32,11 +33,11 @@ VERBS = Stage(
         *WITHOUT_SERVERS,
     ),
 )
-SCRIPTS_MACHINE = Stage("machine", ("tests/state/test_machine.py", "-k", "fakeredis"))
+SCRIPTS_MACHINE = Stage("machine", ("tests/state/test_machine.py", "-k", "fakeredis"), each=600.0)
 SERVER = Stage(
     "on a server", ("tests/state", "-m", "redis", "--deselect=tests/state/test_machine.py"), steady=False
 )
-MEMORY_MACHINE = Stage("machine in memory", ("tests/state/test_machine.py", "-k", "memory"))
+MEMORY_MACHINE = Stage("machine in memory", ("tests/state/test_machine.py", "-k", "memory"), each=600.0)
 _PARTS = ("sessions", "replica", "leasing", "housekeeping", "presence")
 
 

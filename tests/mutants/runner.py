@@ -38,7 +38,7 @@ class Baselines:
     """How long each stage takes on the layer as it is; measured when it is first needed."""
 
     def __init__(self, nursery: Nursery, told: Callable[[str], None]) -> None:
-        self.nursery = nursery
+        self._nursery = nursery
         self._told = told
         self._took: dict[Stage, float] = {}
 
@@ -59,7 +59,10 @@ class Baselines:
         return self._took[stage]
 
     def _run(self, stage: Stage) -> Verdict:
-        return _wait(self.nursery.child(None, list(stage.arguments), seconds=600.0))
+        return _wait(self.child(stage, None, list(stage.arguments), seconds=600.0))
+
+    def child(self, stage: Stage, mutant: Mutant | None, arguments: list[str], *, seconds: float) -> Child:
+        return self._nursery.child(mutant, [f"--timeout={stage.each}", *arguments], seconds=seconds)
 
 
 def run(
@@ -127,9 +130,9 @@ class _Trial:
         stage = self._left[0]
         limit = TIMES_BASELINE * self._baselines.seconds(stage) + MORE_SECONDS
         if self._suspect is not None and "::" in self._suspect.test:
-            return self._baselines.nursery.child(self._mutant, [self._suspect.test], seconds=limit)
+            return self._baselines.child(stage, self._mutant, [self._suspect.test], seconds=limit)
         passed_over = [f"--deselect={test}" for test in self._acquitted]
-        return self._baselines.nursery.child(self._mutant, [*stage.arguments, *passed_over], seconds=limit)
+        return self._baselines.child(stage, self._mutant, [*stage.arguments, *passed_over], seconds=limit)
 
     def _fate(self, outcome: str, verdict: Verdict | None) -> Fate:
         if verdict is None:
