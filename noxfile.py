@@ -30,13 +30,34 @@ def test(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def quick(session: nox.Session) -> None:
-    """The tests that start no instances and no JavaScript client, on any supported Python."""
+    """The tests that start no instances and no JavaScript client and try no schedules, on any supported Python."""
     install(session)
-    session.run("pytest", "-n", "2", "-m", "not e2e and not node", *session.posargs)
+    session.run("pytest", "-n", "2", "-m", "not e2e and not node and not explores", *session.posargs)
 
 
 @nox.session
 def lab(session: nox.Session) -> None:
+    """Every scenario on both targets in virtual time, as much as a minute allows: naive breaks, realtime holds."""
+    install(session)
+    session.run("python", "-m", "sim", "compare", *session.posargs)
+
+
+@nox.session
+def explore(session: nox.Session) -> None:
+    """The same with every single disturbance of every scenario: long; reports/races.md is what came of it."""
+    install(session)
+    session.run("python", "-m", "sim", "compare", "--exhaustive", *session.posargs)
+
+
+@nox.session
+def determinism(session: nox.Session) -> None:
+    """The same seeds in several processes are the same runs, and planted leaks are found."""
+    install(session)
+    session.run("python", "-m", "sim", "determinism", *(session.posargs or ["--seeds", "200"]))
+
+
+@nox.session
+def tour(session: nox.Session) -> None:
     """The layer on real processes: two instances, a real Redis, real clients, and a table of what was seen."""
     install(session)
     # The JavaScript client is welcome, not needed: the table says when it was not run.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 
 from realtime.errors import RealtimeError
 from realtime.state import State
@@ -53,15 +54,36 @@ class RedisLock:
 
 
 class UsageCleanup:
-    """Ends the use of models in time. ``usage_seconds``: how long a touch lasts; looks come more often than that."""
+    """Ends the use of models in time. ``usage_seconds``: how long a touch lasts; looks come more often than that.
+    ``in_use``: whether any model is, as far as this instance has heard; while none is, Redis is left in peace (what was
+    not heard, the next renewal of the lease tells in time)."""
 
-    def __init__(self, state: State, lock: RedisLock, *, lock_timeout: float, usage_seconds: float) -> None:
+    def __init__(
+        self,
+        state: State,
+        lock: RedisLock,
+        *,
+        lock_timeout: float,
+        usage_seconds: float,
+        in_use: Callable[[], object] = lambda: True,
+    ) -> None:
         self._state = state
         self._lock = lock
         self._lock_timeout = lock_timeout
         self._longest_sleep = min(1.0, usage_seconds / 2)
+        self._in_use = in_use
         self._leading = False
         self._next_look = float("-inf")
+
+    @property
+    def leading(self) -> bool:
+        """Whether the lock was held when it was last asked about."""
+        return self._leading
+
+    @property
+    def fence(self) -> int | None:
+        """The fencing token of the lock while it is held."""
+        return self._lock.fence if self._leading else None
 
     async def run(self) -> None:
         """Sweeps until cancelled; no failure of the state ends it."""
@@ -86,6 +108,8 @@ class UsageCleanup:
 
     async def _sweep(self) -> float:
         """Returns how long to sleep."""
+        if not self._in_use():
+            return self._longest_sleep
         try:
             due_ms = await self._state.sweep()
         except Exception as error:

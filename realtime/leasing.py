@@ -170,4 +170,5 @@ class LeaseKeeper:
             self.repairs.want(Repair.REGISTER_ALL)
         if renewal.sessions != settled or self.sessions.doubts() or next(self._renewals) % COMPARE_EVERY == 0:
             self.repairs.want(Repair.COMPARE)
-        self.repairs.want(Repair.REAP)
+        if renewal.reapable:
+            self.repairs.want(Repair.REAP)

@@ -127,6 +127,7 @@ class RealtimeServer:
         )
         self.strangers = Deadlines(self.monotonic, self._close_stranger)
         self.expiries = Deadlines(self.clock.time, self._close_expired)
+        self.cleanup = self.usage_cleanup()
         self.handlers = Handlers(self)
         self.handlers.attach()
 
@@ -158,7 +159,7 @@ class RealtimeServer:
         self.tasks.spawn("lease", self.leases.run)
         self.tasks.spawn("repairs", self.repairs.run)
         self.tasks.spawn("rooms", self.rooms.run)
-        self.tasks.spawn("usage-cleanup", self.usage_cleanup().run)
+        self.tasks.spawn("usage-cleanup", self.cleanup.run)
         self.tasks.spawn("presence", self.audience.pacer.run)
         self.tasks.spawn("usage", self.usage_audience.pacer.run)
         self.tasks.spawn("token-expiry", self.expiries.run)
@@ -241,7 +242,11 @@ class RealtimeServer:
         timeout = self.settings.websocket_redis_lock_timeout
         lock = RedisLock(self.state, "usage-cleanup", timeout)
         return UsageCleanup(
-            self.state, lock, lock_timeout=timeout, usage_seconds=self.settings.realtime_usage_seconds
+            self.state,
+            lock,
+            lock_timeout=timeout,
+            usage_seconds=self.settings.realtime_usage_seconds,
+            in_use=lambda: self.replica.models,
         )
 
     # For other backend modules

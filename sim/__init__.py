@@ -1,11 +1,15 @@
 """The simulator: the real stack on virtual time, the same run again and again; and a lab of real processes.
 
 A ``world`` owns the clock and the order of events; each simulated host is a ``node``, an asyncio loop of its own, and
-``network`` is TCP between them. On nodes run fakeredis (``redis_node``), a target's application under the real uvicorn
-(``instance_node``, ``targets``), and real clients (``client_node``). ``determinism`` gives time and randomness to the
-world. A ``scenario`` is a coroutine on the verbs of ``lab``; ``invariants`` judge what clients saw (``history``). A
-``plan`` holds messages back and makes faults at them; ``strategies`` make plans from the undisturbed run
-(``baseline``), ``explore`` tries them, ``shrink`` makes a failing one small, ``case`` saves and replays it.
+``network`` is TCP between them. On nodes run fakeredis (``redis_node``), a target's application under the real
+uvicorn (``instance_node``, ``targets``), and clients: the real one (``client_node``) and one that may misbehave
+(``raw_client``). ``determinism`` gives time and randomness to the world. A ``scenario`` is a coroutine on the verbs
+of ``lab`` and ``faults``; ``invariants`` judge what clients saw (``history``, ``evidence``, ``linearizability``).
 
-``processes`` starts the real things: Redis, instances, and the tour that ``nox -s lab`` shows.
+A ``plan`` holds messages back and makes faults at them; ``strategies`` make plans from the undisturbed run
+(``baseline``), ``explore`` tries them on ``workers``, ``shrink`` makes a failing one small, ``case`` saves and
+replays it, ``picture`` draws it. ``coverage`` says what was tried, ``compare`` does it all for every scenario and two
+targets; ``cli`` has the commands.
+
+``processes`` starts the real things: Redis, instances, and the tour that ``nox -s tour`` shows.
 """

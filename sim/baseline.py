@@ -47,8 +47,9 @@ class Recorder:
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """``hosts``: those that may be crashed or paused, the instances. ``derived``: another seed is another program, with
-    faults of its own."""
+    faults of its own. ``faults``: the kinds of fault that the scenario is about."""
 
     messages: tuple[Sent, ...]
     hosts: frozenset[str]
     derived: bool = False
+    faults: tuple[str, ...] = ()

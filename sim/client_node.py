@@ -1,4 +1,4 @@
-"""A client host of the simulated world: the real ``socketio.AsyncClient``, by websocket or by polling."""
+"""Client hosts of the simulated world: the real ``socketio.AsyncClient``, by websocket or by polling; and raw ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import socketio.exceptions
 from sim.history import History
 from sim.network import Network
 from sim.node import Node
+from sim.raw_client import RawClient
 from sim.world import World
 
 
@@ -117,3 +118,12 @@ class ClientNode:
         socketio.base_client.reconnecting_clients.clear()
         if self._http is not None:
             self._http.detach()
+
+
+class RawNode:
+    """A host whose client keeps only the rules that it is told to keep; call it with ``lab.on(raw.node, …)``."""
+
+    def __init__(self, world: World, network: Network, history: History, name: str) -> None:
+        self.name = name
+        self.node = Node(world, network, name)
+        self.client = RawClient(lambda what, event, data: history.add(world.now, name, what, event, data))

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Self
 
 from sim.errors import SimulatorError
 from sim.lab import Lab
 from sim.leaks import LEAKS
-from sim.plan import Plan, PlannedSchedule
+from sim.plan import Plan
 from sim.run import make_lab, run
 from sim.scenario import Scenario, find
 from sim.targets import Factory, load
@@ -55,19 +56,19 @@ class Finding:
         )
 
 
-def check(scenario: str, target: str, seeds: Sequence[int]) -> list[Finding]:
-    """See ``check_all``."""
-    return check_all([Job(scenario, target, tuple(seeds))])
-
-
-def check_all(jobs: Sequence[Job]) -> list[Finding]:
-    """At most one finding for each scenario and seed; empty when all is well.
+def check_all(jobs: Sequence[Job], *, watch: Callable[[], None] = lambda: None) -> list[Finding]:
+    """At most one finding for each scenario and seed; empty when all is well. ``watch`` is called after every run here.
 
     Raises ``SimulatorError`` when another process could not run them.
     """
-    others = [_Other(hash_seed, jobs) for hash_seed in HASH_SEEDS]
-    first = [_fingerprints(job) for job in jobs]
-    again = [_fingerprints(job) for job in jobs]
+    with contextlib.ExitStack() as processes:
+        others = [processes.enter_context(_Other(hash_seed, jobs)) for hash_seed in HASH_SEEDS]
+        return _compare(jobs, others, watch)
+
+
+def _compare(jobs: Sequence[Job], others: Sequence[_Other], watch: Callable[[], None]) -> list[Finding]:
+    first = [_fingerprints(job, watch) for job in jobs]
+    again = [_fingerprints(job, watch) for job in jobs]
     runs: list[tuple[str, list[list[str]], _Other | None]] = [
         ("a second time in the same process", again, None)
     ]
@@ -106,6 +107,14 @@ class _Other:
         self._process.stdin.write(json.dumps([asdict(job) for job in jobs]) + "\n")
         self._process.stdin.flush()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.__exit__(None, None, None)
+
     def output(self) -> str:
         output, errors = self._process.communicate()
         if self._process.returncode:
@@ -136,9 +145,13 @@ def _scenario(name: str) -> Scenario:
     return LEAKS[name.removeprefix(LEAK)] if name.startswith(LEAK) else find(name)
 
 
-def _fingerprints(job: Job) -> list[str]:
+def _fingerprints(job: Job, watch: Callable[[], None] = lambda: None) -> list[str]:
     scenario, factory = _scenario(job.scenario), load(job.target)
-    return [_run(scenario, factory, seed).trace.fingerprint for seed in job.seeds]
+    found = []
+    for seed in job.seeds:
+        found.append(_run(scenario, factory, seed).trace.fingerprint)
+        watch()
+    return found
 
 
 def _lines(job: Job) -> list[str]:
@@ -149,7 +162,7 @@ def _lines(job: Job) -> list[str]:
 def _run(scenario: Scenario, factory: Factory, seed: int, *, keep: bool = False) -> Lab:
     """Undisturbed but for a jitter from the seed: every message has a delay of its own."""
     plan = Plan(jitter_seed=seed)
-    lab = make_lab(scenario, factory, PlannedSchedule(plan))
+    lab = make_lab(scenario, factory, plan)
     lab.trace.keep = keep
     run(scenario, factory, plan, seed=seed, lab=lab)
     return lab

@@ -29,6 +29,7 @@ class InstanceNode:
         self.node: Node | None = None
         self.former: list[Any] = []
         """The applications of earlier lives."""
+        self.started_at = 0.0
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -50,6 +51,7 @@ class InstanceNode:
         if self.app is not None:
             self.former.append(self.app)
         self._server = None
+        self.started_at = self._world.now
         self._world.nodes.pop(self.name, None)
         node = self.node = Node(self._world, self._network, self.name)
         self._serving = node.spawn(self._serve(), name="uvicorn")
@@ -66,7 +68,9 @@ class InstanceNode:
         self._server.should_exit = True
 
     async def _serve(self) -> None:
-        """What ``Server.serve`` does, but for the signal handlers of the process."""
+        """What ``Server.serve`` does, but for the signal handlers of the process; and its end."""
+        node = self.node
+        assert node is not None
         self.app = self._factory(self._context)
         config = uvicorn.Config(
             self.app,
@@ -82,5 +86,8 @@ class InstanceNode:
         server = self._server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
         await server.startup()
-        await server.main_loop()
-        await server.shutdown()
+        if not server.should_exit:
+            await server.main_loop()
+        if server.started:
+            await server.shutdown()
+        self._network.exit(node)

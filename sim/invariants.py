@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from sim.evidence import Said, Stay, overheard, wrong_calls, wrong_in_room
 
 if TYPE_CHECKING:
     from sim.client_node import ClientNode
@@ -36,30 +38,50 @@ class Checks:
             raise Violation(invariant, text, self._lab.world.now)
 
     async def becomes(
-        self, invariant: str, true: Callable[[], object], evidence: Callable[[], str], *, within: float
+        self,
+        invariant: str,
+        true: Callable[[], object],
+        evidence: Callable[[], str],
+        *,
+        within: float,
+        after_faults: bool = False,
     ) -> None:
-        """Waits for it; raises ``Violation`` after ``within`` virtual seconds."""
-        deadline = self._lab.world.now + within
-        while not true() and self._lab.world.now < deadline:
+        """Waits for it; raises ``Violation`` after ``within`` virtual seconds. ``after_faults``: they are counted anew
+        from each fault that comes meanwhile, and from the end of each stall."""
+        asked = self._lab.world.now
+
+        def over() -> bool:
+            since = max(asked, self._lab.healed_at) if after_faults else asked
+            return self._lab.world.now >= since + within
+
+        while not true() and not over():
             await self._lab.sleep(0.01)
         self.hold(invariant, true(), lambda: f"{evidence()}, {within:g} s after healing")
 
     async def everyone_sees(
-        self, watchers: Iterable[ClientNode], users: set[str], *, within: float = 10.0
+        self,
+        watchers: Iterable[ClientNode],
+        users: set[str] | Callable[[], set[str]],
+        *,
+        within: float = 10.0,
     ) -> None:
-        """Presence converges: each of these clients holds exactly this list, and keeps it for a while."""
+        """Presence converges: each of these clients holds exactly this list. ``users`` may be called for who is
+        online at that moment, where a fault decides."""
         watching = list(watchers)
 
+        def truth() -> set[str]:
+            return users() if callable(users) else users
+
         def right() -> bool:
-            return all(self.online(watcher) == users for watcher in watching)
+            return all(self.online(watcher) == truth() for watcher in watching)
 
         def evidence() -> str:
-            wrong = [w for w in watching if self.online(w) != users]
+            wrong = [w for w in watching if self.online(w) != truth()]
             return "; ".join(
-                f"{w.name} holds {sorted(self.online(w) or ())}, online are {sorted(users)}" for w in wrong
+                f"{w.name} holds {sorted(self.online(w) or ())}, online are {sorted(truth())}" for w in wrong
             )
 
-        await self.becomes("presence-converges", right, evidence, within=within)
+        await self.becomes("presence-converges", right, evidence, within=within, after_faults=True)
 
     def online(self, client: ClientNode) -> set[str] | None:
         """The list a client holds: its last ``user-list``; None before the first."""
@@ -99,6 +121,10 @@ class Checks:
         """How many events of a name the client saw."""
         return sum(bool(true(entry.data)) for entry in self._lab.history.of(client.name, "event", event))
 
+    def count(self, who: str, event: str) -> int:
+        """How many events of a name a client saw, by the client's name."""
+        return sum(1 for _entry in self._lab.history.of(who, "event", event))
+
     async def reaches_once(
         self, sender: ClientNode, receivers: Iterable[ClientNode], mark: str, *, within: float = 5.0
     ) -> None:
@@ -126,3 +152,23 @@ class Checks:
         for client in waiting:
             times = count(client)
             self.hold("exactly-once", times == 1, f"{client.name} got {mark} {times} times")
+
+    def nothing_leaks(self, outsiders: Iterable[str], *, event: str = "", since: float = 0.0) -> None:
+        """Nothing reached these clients, who are not members or not signed in; see ``sim.evidence.overheard``."""
+        heard = overheard(self._lab.history.entries, set(outsiders), event=event, since=since)
+        self.hold("nothing-reaches-outsiders", not heard, lambda: "; ".join(map(str, heard[:3])))
+
+    def room_is_right(self, said: Iterable[Said], stays: Iterable[Stay], *, event: str) -> None:
+        """Every member got every message once and in order, and nobody else got one; see ``sim.evidence``.
+
+        After a fault messages may be lost, and still none comes twice, too late for its sender's next, or to others.
+        """
+        faulty = any(entry.what == "fault" for entry in self._lab.history.entries)
+        wrong = wrong_in_room(self._lab.history.entries, said, stays, event=event, may_lose=faulty)
+        self.hold("room-exactly-once-in-order", not wrong, lambda: "; ".join(wrong[:3]))
+
+    def calls_end(self, answers: Mapping[str, Any], *, within: float) -> None:
+        """Every event call so far ended with the session's own answer or a typed error, in time; see
+        ``sim.evidence.wrong_calls``."""
+        wrong = wrong_calls(self._lab.history.entries, answers, now=self._lab.world.now, within=within)
+        self.hold("calls-end-right", not wrong, lambda: "; ".join(wrong[:3]))

@@ -7,6 +7,7 @@ and the simulator are shared.
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib
 import importlib.util
 import site
@@ -60,10 +61,7 @@ class Application:
         if top == self._top:
             return True
         file = getattr(module, "__file__", None)
-        if file is None:
-            return False
-        path = Path(file)
-        return path.is_relative_to(self._root) and not any(path.is_relative_to(each) for each in _INSTALLED)
+        return file is not None and _lies_beside(self._root, file)
 
 
 _INSTALLED = tuple(
@@ -73,6 +71,13 @@ _INSTALLED = tuple(
         *(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
     }
 )
+
+
+@functools.cache
+def _lies_beside(root: Path, file: str) -> bool:
+    """Asked of every module for every node: too often to take paths apart each time."""
+    path = Path(file)
+    return path.is_relative_to(root) and not any(path.is_relative_to(each) for each in _INSTALLED)
 
 
 class Modules:

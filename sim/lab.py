@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 import jwt
 
-from sim.client_node import ClientNode
+from sim.client_node import ClientNode, RawNode
 from sim.determinism import owned
 from sim.directory_node import DirectoryNode
 from sim.errors import NotStarted, SimulatorError
+from sim.faults import Faults
 from sim.history import Entry, History
 from sim.instance_node import InstanceNode
 from sim.invariants import Checks
@@ -25,6 +26,7 @@ from sim.node import Node
 from sim.redis_node import RedisNode
 from sim.schedule import Schedule
 from sim.targets import SECRET, Context, Factory
+from sim.targets.knock import knock
 from sim.trace import Trace
 from sim.world import START, World
 
@@ -36,7 +38,7 @@ RESTART_SECONDS = 0.1
 POLL_SECONDS = 0.01
 
 
-class Lab:
+class Lab(Faults):
     """One world, made for one run."""
 
     def __init__(
@@ -48,6 +50,7 @@ class Lab:
         skips: frozenset[str] = frozenset(),
     ) -> None:
         """``skips``: actions of clients and faults that are left out, by name."""
+        self.schedule = schedule
         self.world = World()
         self.network = Network(self.world, schedule)
         self.trace = Trace()
@@ -61,6 +64,8 @@ class Lab:
         self.actions: list[str] = []
         """What clients did and what was done to hosts, by name, in order: ``ann-1 emit #2``; what was skipped is not
         among it."""
+        self._lasting_until = 0.0
+        """When the last fault that was made known ended, or ends."""
         self._skips = skips
         self._counted: Counter[str] = Counter()
         self._factory = factory
@@ -70,6 +75,9 @@ class Lab:
         self.directory = DirectoryNode(self.world, self.network)
         self.instances: dict[str, InstanceNode] = {}
         self.clients: dict[str, ClientNode] = {}
+        self._raw: dict[str, RawNode] = {}
+        self._backend: Node | None = None
+        self._knocks = 0
 
     # Verbs
 
@@ -107,82 +115,82 @@ class Lab:
             self.clients[name] = ClientNode(self.world, self.network, self.history, name)
         return self.clients[name]
 
+    def raw(self, name: str) -> RawNode:
+        """A client of which anything may be expected; not connected yet."""
+        if name not in self._raw:
+            self._raw[name] = RawNode(self.world, self.network, self.history, name)
+        return self._raw[name]
+
+    async def connect_raw(self, raw: RawNode, user: str, at: str, *, transport: str = "websocket") -> bool:
+        if not self.does(raw, "connect"):
+            return False
+        host, _colon, port = self.instances[at].address.partition(":")
+        auth = {"token": self.token(user)}
+        return await self.on(raw.node, raw.client.connect(host, int(port), auth, transport=transport))
+
     async def connect_again(
-        self, client: ClientNode, user: str | None, at: str, *, transport: str = "websocket", **auth: Any
+        self,
+        client: ClientNode,
+        user: str | None,
+        at: str,
+        *,
+        transport: str = "websocket",
+        reconnection: bool = False,
+        **auth: Any,
     ) -> bool:
-        if not self._does(client, "connect"):
+        """``reconnection``: it comes back by itself whenever the connection is lost."""
+        if not self.does(client, "connect"):
             return False
         if user is not None:
             auth = {**auth, "token": self.token(user)}
         address = self.instances[at].address
-        return await self.on(client.node, client.connect(address, auth or None, transport=transport))
+        connecting = client.connect(address, auth or None, transport=transport, reconnection=reconnection)
+        return await self.on(client.node, connecting)
 
     async def connect_with(self, client: ClientNode, token: str, at: str) -> bool:
         """With a token of one's own."""
-        if not self._does(client, "connect"):
+        if not self.does(client, "connect"):
             return False
         address = self.instances[at].address
         return await self.on(client.node, client.connect(address, {"token": token}))
 
     async def emit(self, client: ClientNode, event: str, data: Any = None) -> None:
-        if self._does(client, "emit"):
+        if self.does(client, "emit"):
             await self.on(client.node, client.emit(event, data))
 
     async def call(self, client: ClientNode, event: str, data: Any = None) -> Any:
-        if not self._does(client, "call"):
+        if not self.does(client, "call"):
             return None
         return await self.on(client.node, client.call(event, data))
 
+    async def knock(
+        self, instance: str, door: str, payload: dict[str, Any] | None = None, **query: str
+    ) -> tuple[int, Any]:
+        """Status and answer of one of an instance's doors, asked by another module of the backend: its own host.
+
+        Status 0 when the instance is not there, or ends meanwhile. In the history ``backend`` emits to the door and
+        is acked, both with ``{"number", …}`` of the knock.
+        """
+        if self._backend is None:
+            self._backend = Node(self.world, self.network, "backend")
+        self._knocks += 1
+        number = self._knocks
+        host, _colon, port = self.instances[instance].address.partition(":")
+        asked = {"number": number, "at": instance, "payload": payload if payload is not None else query}
+        self.history.add(self.world.now, "backend", "emit", door, asked)
+        try:
+            status, answer = await self.on(
+                self._backend, knock(host, int(port), door, payload, query=query or None)
+            )
+        except (OSError, TimeoutError) as error:
+            status, answer = 0, {"error": "unreachable", "message": repr(error)}
+        answered = {"number": number, "status": status, "answer": answer}
+        self.history.add(self.world.now, "backend", "ack", door, answered)
+        return status, answer
+
     async def close(self, client: ClientNode) -> None:
-        if self._does(client, "close"):
+        if self.does(client, "close"):
             await self.on(client.node, client.close())
-
-    def drop(self, client: ClientNode, *, silent: bool = True) -> None:
-        """The tab's host is gone without a word to anyone, or its connections are reset."""
-        if not self._does(client, "drop"):
-            return
-        self.fault(f"{client.name} vanishes")
-        self.network.crash(client.node, silent=silent)
-
-    def crash(self, instance: str, *, silent: bool = False) -> None:
-        if not self._does("lab", f"crash {instance}"):
-            return
-        self.fault(f"{instance} crashes")
-        self.instances[instance].crash(silent=silent)
-
-    def pause(self, host: str, seconds: float) -> None:
-        if not self._does("lab", f"pause {host}"):
-            return
-        self.fault(f"{host} stalls for {seconds:g} s")
-        self.world.nodes[host].pause(seconds)
-
-    def partition(self, one: str, other: str) -> None:
-        if not self._does("lab", f"partition {one} {other}"):
-            return
-        self.fault(f"{one} and {other} are cut off from each other")
-        self.network.cut(one, other)
-
-    def heal(self, one: str, other: str) -> None:
-        self.fault(f"{one} and {other} reach each other again")
-        self.network.mend(one, other)
-
-    def skew(self, host: str, seconds: float) -> None:
-        self.world.nodes[host].clock_skew = seconds
-
-    def restart_redis(self, *, keep_data: bool) -> None:
-        """Redis goes and is back at once, with its data or empty; every connection to it is reset."""
-        if not self._does("lab", "restart redis"):
-            return
-        self.fault(f"redis restarts {'with' if keep_data else 'without'} its data")
-        self.redis.crash()
-        self.redis.restart(keep_data=keep_data)
-
-    def drop_redis_connections(self) -> None:
-        """As CLIENT KILL of all of them."""
-        if not self._does("lab", "drop redis connections"):
-            return
-        self.fault("redis closes its connections")
-        self.redis.kill_connections()
 
     async def until_time(self, when: float) -> None:
         """Sleeps until a virtual time."""
@@ -210,9 +218,6 @@ class Lab:
     def reach(self, what: str) -> None:
         """Says that the run has got to what makes it mean something."""
         self.reached[what] = self.reached.get(what, 0) + 1
-
-    def fault(self, what: str) -> None:
-        self.history.add(self.world.now, "lab", "fault", what)
 
     def token(self, user: str, *, lifetime: float = 3600.0) -> str:
         now = START + self.world.now
@@ -247,12 +252,17 @@ class Lab:
             task.result()
 
     def marks(self) -> Counter[str]:
-        """How often each safeguard of the target acted, over all instances and their earlier lives."""
+        """How often each safeguard of the target acted, over all instances and their earlier lives; 0 for those that
+        never did."""
         apps = [app for instance in self.instances.values() for app in (*instance.former, instance.app)]
         offered = [getattr(getattr(app, "state", None), "marks", None) for app in apps]
-        return sum((Counter(marks()) for marks in offered if marks is not None), Counter())
+        found: Counter[str] = Counter()
+        for marks in offered:
+            if marks is not None:
+                found.update(marks())
+        return found
 
-    def _does(self, who: ClientNode | str, verb: str) -> bool:
+    def does(self, who: ClientNode | RawNode | str, verb: str) -> bool:
         """Numbers an action or a fault of the scenario; whether it is to be done."""
         what = f"{who if isinstance(who, str) else who.name} {verb}"
         self._counted[what] += 1

@@ -59,6 +59,8 @@ class Node:
         """CPU time that each turn costs on the virtual clock."""
         self.clock_skew = 0.0
         """How far this host's wall clock is off, seconds."""
+        self.stalled_seconds = 0.0
+        """All its stalls together."""
         self.looks = 0
         """At the clock, in this turn."""
         self.errors: list[str] = []
@@ -80,6 +82,11 @@ class Node:
         self._goes_on = False
         """Whether a blocking call of the loop's own code has what it waited for."""
         world.add(self)
+
+    @property
+    def busy_until(self) -> float:
+        """When the last stall that was asked for ends, or ended."""
+        return self._busy_until
 
     # What the world asks
 
@@ -276,7 +283,9 @@ class Node:
 
     def pause(self, seconds: float) -> None:
         """The host stands still; what arrives meanwhile is found at once when it goes on."""
-        self._busy_until = max(self._busy_until, self.world.now + seconds)
+        until = max(self._busy_until, self.world.now + seconds)
+        self.stalled_seconds += until - max(self._busy_until, self.world.now)
+        self._busy_until = until
         self.plan_wake()
 
     def kill(self, *, silent: bool = False) -> None:

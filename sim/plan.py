@@ -11,18 +11,23 @@ from sim.schedule import Hold, JitterSchedule, Message
 T = TypeVar("T")
 
 CRASH, PAUSE, RESET = "crash", "pause", "reset"
+REDIS_RESTART, REDIS_HANG, KILL_CONNECTIONS, SKEW = "redis-restart", "redis-hang", "kill-connections", "skew"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens when a message arrives: its target crashes, stalls, or the link it came on is reset."""
+    """What happens when a message arrives: its target crashes, stalls, or the link it came on is reset.
+
+    Where the target is Redis: it comes back empty, hangs, or closes all its connections. ``skew``: from then on the
+    target's clock is ahead by ``seconds``.
+    """
 
     kind: str
     message: str
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        lasting = f" for {self.seconds:g} s" if self.seconds else ""
+        lasting = f" {'by' if self.kind == SKEW else 'for'} {self.seconds:g} s" if self.seconds else ""
         return f"{self.kind}{lasting} at {self.message}"
 
 

@@ -7,7 +7,9 @@ pinned in pyproject.toml.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
@@ -27,11 +29,19 @@ INFO = (
     b"# Replication\r\nrole:master\r\n"
 )
 
+_PUBLISHED = frozenset(f"{prefix}message".encode() for prefix in ("", "p", "s"))
 _PUSHES = frozenset(
     f"{prefix}{kind}".encode()
     for kind in ("message", "subscribe", "unsubscribe")
     for prefix in ("", "p", "s")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Keys and values of every database at one moment; no scripts, connections or subscriptions."""
+
+    databases: dict[int, dict[bytes, Any]]
 
 
 class _Lua:
@@ -82,12 +92,14 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, host: RedisNode) -> None:
         self._host = host
+        self._client = ""
         self._socket: _Socket | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._client = transport.get_extra_info("peername")[0]
         address = "{}:{}".format(*transport.get_extra_info("peername"))
         self._host.accepted += 1
         self._socket = _Socket(
@@ -119,6 +131,9 @@ class _Connection(asyncio.Protocol):
     def _reply(self, message: Any) -> None:
         if self._transport is None or self._socket is None:
             return
+        if self._client in self._host.deaf and isinstance(message, list) and message[0] in _PUBLISHED:
+            self._host.deaf[self._client] += 1
+            return
         protocol = self._socket._client_info.protocol_version
         encoded = encode_reply(message, protocol)
         if protocol == 3 and isinstance(message, list) and message and message[0] in _PUSHES:
@@ -135,6 +150,8 @@ class RedisNode:
         self._network = network
         self.data = self._empty()
         self.connections: dict[_Connection, None] = {}
+        self.deaf: dict[str, int] = {}
+        """Hosts whose subscriptions get nothing, each with the number of messages that it was not sent."""
         self.commands = 0
         self.accepted = 0
         self.node = self._boot()
@@ -146,13 +163,22 @@ class RedisNode:
     def crash(self) -> None:
         self._network.crash(self.node)
 
-    def restart(self, *, keep_data: bool) -> None:
-        """Comes back on the same address; every connection is gone, and the data too unless it is kept."""
+    def restart(self, *, keep_data: bool, back_to: Backup | None = None) -> None:
+        """Comes back on the same address; every connection is gone, and the data too unless it is kept, or is as it
+        was once."""
         self.crash()
         if not keep_data:
             self.data = self._empty()
+        if back_to is not None:
+            for number, items in copy.deepcopy(back_to.databases).items():
+                for key, item in items.items():
+                    self.data.dbs[number][key] = item
         self.connections.clear()
         self.node = self._boot()
+
+    def keep(self) -> Backup:
+        """A copy of the data that later changes leave as it is."""
+        return Backup({number: copy.deepcopy(dict(base.items())) for number, base in self.data.dbs.items()})
 
     def hang(self, seconds: float) -> None:
         """Accepts and takes everything, and answers nothing."""

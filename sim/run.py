@@ -9,11 +9,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sim.coverage import Orders
 from sim.errors import NotStarted, SimulatorError
 from sim.invariants import Violation
 from sim.lab import Lab
 from sim.network import Network
-from sim.plan import CRASH, PAUSE, RESET, Fault, Plan, PlannedSchedule
+from sim.plan import (
+    CRASH,
+    KILL_CONNECTIONS,
+    PAUSE,
+    REDIS_HANG,
+    REDIS_RESTART,
+    RESET,
+    SKEW,
+    Fault,
+    Plan,
+    PlannedSchedule,
+)
 from sim.scenario import Scenario
 from sim.schedule import Message
 from sim.targets import Factory
@@ -51,6 +63,8 @@ class Result:
     """What clients did, by name, in order; what was skipped is not among it."""
     config: str = ""
     """What a random workload drew from the seed."""
+    orders: str = ""
+    """Equal for two runs iff conflicting commands came to Redis in the same order."""
 
 
 class FaultsAtMessages:
@@ -70,13 +84,20 @@ class FaultsAtMessages:
             return
         self.bitten.add(message.name)
         lab, host = self._lab, message.target
-        lab.fault(str(fault))
-        if fault.kind == CRASH and host in lab.instances:
-            lab.instances[host].crash()
-        elif fault.kind == PAUSE:
+        stalls = fault.kind in (PAUSE, REDIS_HANG)
+        lab.fault(str(fault), lasting=fault.seconds if stalls else 0.0)
+        if stalls:
             lab.world.nodes[host].pause(fault.seconds)
+        elif fault.kind == CRASH and host in lab.instances:
+            lab.instances[host].crash()
         elif fault.kind == RESET:
             _reset(lab.network, message)
+        elif fault.kind == REDIS_RESTART:
+            lab.redis.restart(keep_data=False)
+        elif fault.kind == KILL_CONNECTIONS:
+            lab.redis.kill_connections()
+        elif fault.kind == SKEW:
+            lab.world.nodes[host].clock_skew = fault.seconds
 
 
 def _reset(network: Network, message: Message) -> None:
@@ -87,12 +108,13 @@ def _reset(network: Network, message: Message) -> None:
 
 
 def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: Lab | None = None) -> Result:
-    """Runs it in a fresh world (or in the given one, whose history and trace the caller wants to read)."""
-    schedule = PlannedSchedule(plan)
+    """Runs it in a fresh world, or in the given one, made for this plan, whose history and trace the caller wants to
+    read."""
     if lab is None:
-        lab = make_lab(scenario, factory, schedule, skips=plan.skips)
+        lab = make_lab(scenario, factory, plan)
     faults = FaultsAtMessages(lab, plan.faults)
-    lab.network.observers.append(faults)
+    orders = Orders()
+    lab.network.observers += [faults, orders]
     began = time.perf_counter()
     outcome, invariant, message = Outcome.HELD, "", ""
     try:
@@ -122,11 +144,12 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
         lab.world.steps,
         lab.world.now,
         time.perf_counter() - began,
-        frozenset(schedule.bitten | faults.bitten),
+        frozenset({*lab.schedule.bitten, *faults.bitten}),
         lab.checks.evaluated,
         lab.marks(),
         tuple(lab.actions),
         lab.config,
+        orders.digest(),
     )
 
 
@@ -135,7 +158,7 @@ def _last_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def make_lab(
-    scenario: Scenario, factory: Factory, schedule: PlannedSchedule, *, skips: tuple[str, ...] = ()
-) -> Lab:
-    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(skips))
+def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> Lab:
+    """A fresh world for one run under the plan."""
+    schedule = PlannedSchedule(plan)
+    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(plan.skips))

@@ -8,7 +8,7 @@ delays of the others as they were.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,10 @@ class Schedule(Protocol):
     them a message with a delay of its own (``a→b #7.1``, ``a→b #7.2``), or nothing to leave it whole.
     """
 
+    @property
+    def bitten(self) -> Collection[str]:
+        """Messages that were held so far."""
+
     def delay(self, message: Message) -> float:
         """Seconds from sending to arrival."""
 
@@ -71,6 +75,7 @@ class JitterSchedule:
     latency: float = BASE_LATENCY
     splits: float = 0.0
     """How many of the messages travel in two pieces, from 0 to 1."""
+    bitten: tuple[()] = ()
 
     def delay(self, message: Message) -> float:
         if not self.spread:

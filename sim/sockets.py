@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import socket
+import struct
 from collections.abc import Iterable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ MOST = 256 * 1024
 
 
 class SimSocket:
-    """A TCP socket. Options may be set and are ignored: there is no Nagle here, and no keep-alive."""
+    """A TCP socket. Options may be set; all but ``SO_LINGER`` are ignored: no Nagle is here, and no keep-alive."""
 
     family = socket.AF_INET
     type = socket.SOCK_STREAM
@@ -38,6 +39,8 @@ class SimSocket:
         self._timeout: float | None = None
         self._number = network.next_descriptor()
         self._open = True
+        self._resets = False
+        """Whether closing it sends a reset."""
         node.files[self._number] = self
         if end is not None:
             self._attach(end)
@@ -93,8 +96,9 @@ class SimSocket:
     def getblocking(self) -> bool:
         return self._timeout != 0
 
-    def setsockopt(self, *_: Any) -> None:
-        return None
+    def setsockopt(self, level: int, option: int, value: Any, *_: Any) -> None:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
+            self._resets = struct.unpack("ii", value) == (1, 0)
 
     def getsockopt(self, level: int, option: int, _size: int = 0) -> int:
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
@@ -197,6 +201,8 @@ class SimSocket:
             self._listener.changed = nothing
             self._network.stop_listening(self._listener)
         if self._end is not None:
+            if self._resets:
+                self._end.reset()
             self._end.close()
 
     def detach(self) -> int:

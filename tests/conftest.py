@@ -11,11 +11,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from sim.processes.process import ProcessError
 from sim.processes.redis import RedisServer, find_server, server_version
 from tests.support.node import NodeMissing, install_modules
 from tests.support.node_client import NodeClient
+
+# How long an example takes says something about the machine only.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings.get_current_profile_name() == "default":  # who starts pytest may have chosen one
+    settings.load_profile("any machine")
 
 # A test that uses one of these, or has a parameter of that value, carries the marker.
 _MARKER_OF_FIXTURE = {

@@ -112,6 +112,27 @@ def test_no_failure_of_the_state_ends_the_cleaner_and_none_of_the_lock_keeps_it_
     run(scenario())
 
 
+def test_redis_is_left_in_peace_while_no_model_is_in_use() -> None:
+    async def scenario() -> None:
+        state, in_use = a_state(), set[str]()
+        await sessions(state, "a")
+        verbs = Barriers(state)
+        lock = RedisLock(state, "usage-cleanup", LOCK)
+        cleanup = UsageCleanup(state, lock, lock_timeout=LOCK, usage_seconds=USAGE, in_use=lambda: in_use)
+        task = asyncio.create_task(cleanup.run())
+        gate = verbs.fail("sweep")
+        await asyncio.sleep(30)
+        assert gate.calls == 0
+        verbs.remove(gate)
+        in_use.add("m")
+        await state.touch("a", ["m"], ttl_ms=3000)
+        await asyncio.sleep(3 + ANNOUNCED_WITHIN)
+        assert (await state.snapshot()).models == set()
+        task.cancel()
+
+    run(scenario())
+
+
 def test_cancellation_ends_it_and_hands_the_lock_on() -> None:
     async def scenario() -> None:
         state = a_state()

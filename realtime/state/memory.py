@@ -96,7 +96,10 @@ class MemoryState:
         alive = lease_id in self._leases
         if alive:
             self._leases[lease_id] = now + ttl_ms
-        return Renewal(alive, self._epoch, self._version, len(self._instances.get(lease_id, ())), now, stood)
+        reapable = len(self._reaping) + sum(expiry <= now for expiry in self._leases.values())
+        reapable += sum(end <= now for end in self._revoked_tokens.values())
+        sessions = len(self._instances.get(lease_id, ()))
+        return Renewal(alive, self._epoch, self._version, sessions, now, stood, reapable)
 
     async def release(self, lease_id: str) -> None:
         if self._leases.pop(lease_id, None) is not None:

@@ -107,8 +107,8 @@ class RedisState:
         return Lease(lease_id, reply[1], int(reply[2]), int(reply[3]))
 
     async def renew(self, lease_id: str, ttl_ms: int) -> Renewal:
-        held, epoch, version, sessions, now, stood = await self._call("renew", lease_id, ttl_ms)
-        return Renewal(held == "ok", epoch, int(version), int(sessions), int(now), int(stood))
+        held, epoch, version, sessions, now, stood, reapable = await self._call("renew", lease_id, ttl_ms)
+        return Renewal(held == "ok", epoch, int(version), int(sessions), int(now), int(stood), int(reapable))
 
     async def release(self, lease_id: str) -> None:
         await self._call("release", lease_id)

@@ -63,6 +63,8 @@ class Renewal:
     stood_ms: int
     """The expiry that stood until now (0: none): one earlier than the last that was answered says that Redis lost
     renewals, this instance's and so perhaps everybody's."""
+    reapable: int
+    """Leases that expired or were released and are not cleared yet, and revoked tokens that expired."""
 
 
 @dataclass(frozen=True, slots=True)

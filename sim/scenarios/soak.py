@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.client_node import ClientNode
+from sim.evidence import Said, Stay
 from sim.lab import Lab
 from sim.scenario import scenario
 
-DEEDS = ("say", "touch", "reload", "sign in again", "ask for the list", "vanish")
+DEEDS = ("say", "touch", "reload", "sign in again", "ask for the list", "be called", "vanish")
 FAULTS = (
     "crash", "stall", "cut off from redis", "redis restarts", "redis restarts empty", "redis hangs",
     "redis drops its connections", "clock skew",
 )  # fmt: skip
 BUSY_SECONDS = 6.0
-PINGS = {"websocket_server_ping_interval": 2, "websocket_server_ping_timeout": 2}
-"""Quick, so that a client which vanished without a word is missed within seconds."""
+CALL_SECONDS = 2.0
+SETTINGS = {
+    # Quick, so that a client which vanished without a word is missed within seconds.
+    "websocket_server_ping_interval": 2,
+    "websocket_server_ping_timeout": 2,
+    "websocket_event_caller_timeout": CALL_SECONDS,
+}
 
 LONGEST_FAULT = 8.0
 DEAF_SECONDS = 3.0
@@ -31,6 +37,7 @@ DEAF_SECONDS = 3.0
 
 USAGE_SECONDS = 3.0
 CHANNEL = "general"
+STRANGER = "stranger"
 
 
 @dataclass(frozen=True)
@@ -44,14 +51,17 @@ class Config:
     """When, which client, does what."""
     faults: tuple[tuple[float, str, str, float], ...]
     """When, what, which instance, for how long."""
+    stranger: bool
+    """Somebody without a token is there, too."""
 
     def __str__(self) -> str:
         deeds = sorted({deed for _when, _who, deed in self.steps})
+        stranger = ", a stranger" if self.stranger else ""
         faults = [f"{what} {host} at {when:.2f}" for when, what, host, _seconds in self.faults]
         polling = sum(transport == "polling" for _name, _user, transport in self.clients)
         users = len({user for _name, user, _transport in self.clients})
         return (
-            f"{self.instances} instances, {len(self.clients)} clients of {users} users ({polling} polling), "
+            f"{self.instances} instances, {len(self.clients)} clients of {users} users ({polling} polling){stranger}, "
             f"{len(self.steps)} steps ({', '.join(deeds) or 'none'}), faults: {'; '.join(faults) or 'none'}"
         )
 
@@ -67,10 +77,11 @@ def draw(seed: int) -> Config:
         for number in range(1, dice.choice((2, 3, 3, 4)) + 1)
     )
     deeds = [deed for deed in DEEDS if dice.random() < 0.5]
-    steps = sorted(
+    drawn = sorted(
         (round(dice.uniform(0.0, BUSY_SECONDS), 4), dice.choice(clients)[0], dice.choice(deeds))
         for _ in range(dice.choice((4, 8, 12)) if deeds else 0)
     )
+    steps = [step for step in drawn if step[1:] != ("tab-1", "vanish")]  # somebody is left to judge by
     kinds = [kind for kind in FAULTS if dice.random() < 0.4]
     faults = sorted(
         (
@@ -81,7 +92,7 @@ def draw(seed: int) -> Config:
         )
         for _ in range(dice.choice((0, 1, 1, 2, 3)) if kinds else 0)
     )
-    return Config(instances, clients, tuple(steps), tuple(faults))
+    return Config(instances, clients, tuple(steps), tuple(faults), dice.random() < 0.3)
 
 
 @scenario(
@@ -89,7 +100,7 @@ def draw(seed: int) -> Config:
     "s",
     "a random workload with random faults; after healing everybody sees the truth",
     reaches=("everybody was back",),
-    settings=PINGS,
+    settings=SETTINGS,
 )
 async def soak(lab: Lab) -> None:
     config = draw(lab.seed)
@@ -99,6 +110,8 @@ async def soak(lab: Lab) -> None:
     began = lab.world.now
     work: list[Awaitable[Any]] = [workload.live(name, began) for name, _user, _transport in config.clients]
     work += [workload.harm(began + when, what, host, seconds) for when, what, host, seconds in config.faults]
+    if config.stranger:
+        await lab.connect(STRANGER, None, "api-1")
     await lab.together(*work)
     await workload.heal()
     await workload.judge()
@@ -113,7 +126,11 @@ class _Workload:
         self._users = {name: user for name, user, _transport in config.clients}
         self._transports = {name: transport for name, _user, transport in config.clients}
         self._vanished: set[str] = set()
-        self._said = 0
+        self._said: list[Said] = []
+        self._stays: list[Stay] = []
+        self._answers: dict[str, str] = {}
+        for name, tab in self._tabs.items():
+            tab.answer = lambda _data, name=name: f"{name} answers"  # type: ignore[misc]
         self._healed_at = 0.0
 
     async def live(self, name: str, began: float) -> None:
@@ -127,6 +144,7 @@ class _Workload:
             "reload": lambda: self._reload(name, places),
             "sign in again": lambda: lab.call(tab, "user-join", {"auth": {"token": self._token(name)}}),
             "ask for the list": lambda: lab.emit(tab, "user-list", {}),
+            "be called": lambda: self._call(name, places),
         }
         for when, who, deed in self._config.steps:
             if who != name:
@@ -134,6 +152,7 @@ class _Workload:
             await lab.until_time(began + when)
             if deed == "vanish":
                 self._vanished.add(name)
+                self._ends_stay(name)
                 lab.drop(tab, silent=places.random() < 0.5)
                 return
             if tab.sid is None:
@@ -186,9 +205,13 @@ class _Workload:
         online = {self._users[tab.name] for tab in present}
         await lab.checks.everyone_sees(present, online, within=10.0)
         await lab.until_time(self._healed_at + DEAF_SECONDS)
-        for tab in present:
-            self._said += 1
-            await lab.checks.reaches_once(tab, present, f"last {self._said}")
+        for number, tab in enumerate(present):
+            await lab.checks.reaches_once(tab, present, f"last {number}")
+        lab.checks.nothing_leaks([STRANGER])
+        lab.checks.calls_end(self._answers, within=CALL_SECONDS + 0.5 + lab.stalls())
+        if not self._config.faults and not self._vanished:
+            last = [Said(f"last {number}", tab.name, lab.world.now) for number, tab in enumerate(present)]
+            lab.checks.room_is_right([*self._said, *last], self._stays, event="channel-events")
         if present:
             await lab.call(present[0], "usage", {"model": "last"})
             await lab.checks.models_become(present, {"last"}, within=USAGE_SECONDS + 1.0)
@@ -211,16 +234,37 @@ class _Workload:
         if running:
             transport = self._transports[name]
             host = places.choice(running)
-            await self._lab.connect_again(self._tabs[name], self._users[name], host, transport=transport)
+            tab = self._tabs[name]
+            if await self._lab.connect_again(tab, self._users[name], host, transport=transport):
+                self._stays.append(Stay(name, self._lab.world.now))
+                self._answers[tab.sid or ""] = f"{name} answers"
 
     async def _reload(self, name: str, places: random.Random) -> None:
+        self._ends_stay(name)
         await self._lab.close(self._tabs[name])
         await self._come(name, places)
 
     async def _say(self, tab: ClientNode) -> None:
-        self._said += 1
-        payload = {"channel_id": CHANNEL, "data": {"type": "typing", "mark": f"said {self._said}"}}
+        said = Said(f"said {len(self._said) + 1}", tab.name, self._lab.world.now)
+        self._said.append(said)
+        payload = {"channel_id": CHANNEL, "data": {"type": "typing", "mark": said.mark}}
         await self._lab.call(tab, "channel-events", payload)
+
+    async def _call(self, name: str, places: random.Random) -> None:
+        """Some instance's backend asks the tab something."""
+        running = [host for host, instance in self._lab.instances.items() if instance.running]
+        if running:
+            info = {"user_id": self._users[name], "session_id": self._tabs[name].sid}
+            await self._lab.knock(
+                places.choice(running), "call", {"request_info": info, "event": {"type": "ask"}}
+            )
+
+    def _ends_stay(self, name: str) -> None:
+        now = self._lab.world.now
+        self._stays = [
+            replace(stay, until=now) if stay.who == name and stay.until > now else stay
+            for stay in self._stays
+        ]
 
     def _token(self, name: str) -> str:
         return self._lab.token(self._users[name])

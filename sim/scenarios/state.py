@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from sim.lab import Lab
+from sim.plan import CRASH
 from sim.scenario import scenario
+from sim.scenarios.stage import STAGGER, Stage
+
+STALL_SECONDS = 8.0
+LEASE_SECONDS = 5.0
+TRIES = 3
 
 
 @scenario(
     "user-pool-lost-update",
     "r",
     "two tabs of one user come to two instances at once; when one leaves, the user stays online",
-    reaches=("both tabs connected",),
+    reaches=("both tabs came",),
 )
 async def user_pool_lost_update(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    watcher = await lab.connect("watcher", "wat", "api-1")
-    first, second = lab.client("ann-1"), lab.client("ann-2")
-    let_in = await lab.together(
-        lab.connect_again(first, "ann", "api-1"),
-        lab.connect_again(second, "ann", "api-2"),
+    stage = await Stage.of(lab)
+    first, second = await lab.together(
+        stage.come("ann-1", "ann", "api-1"),
+        stage.come("ann-2", "ann", "api-2", after=STAGGER),
     )
-    if not all(let_in):
-        return
-    lab.reach("both tabs connected")
-    await lab.checks.everyone_sees([watcher, first, second], {"wat", "ann"})
-    await lab.close(second)
-    await lab.sleep(1.0)
-    await lab.checks.everyone_sees([watcher, first], {"wat", "ann"})
-    lab.checks.hold(
-        "user-online-while-a-tab-is",
-        "ann" in await lab.checks.asked_list(watcher),
-        "ann has an open tab and is not on the list",
-    )
-    await lab.close(first)
-    await lab.checks.everyone_sees([watcher], {"wat"})
+    lab.reach("both tabs came")
+    await stage.agree()
+    await stage.leave(second)
+    await stage.agree(ask=True)
+    await stage.leave(first)
+    await stage.agree()
 
 
 @scenario(
@@ -43,57 +39,44 @@ async def user_pool_lost_update(lab: Lab) -> None:
     reaches=("came back",),
 )
 async def reload_goes_offline(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    watcher = await lab.connect("watcher", "wat", "api-1")
-    old = await lab.connect("ann-old", "ann", "api-1")
-    new = lab.client("ann-new")
-    results = await lab.together(lab.close(old), lab.connect_again(new, "ann", "api-2"))
-    if not results[1]:
-        return
+    stage = await Stage.of(lab)
+    old = await stage.come("ann-old", "ann", "api-1")
+    await lab.together(stage.leave(old), stage.come("ann-new", "ann", "api-2", after=STAGGER))
     lab.reach("came back")
-    await lab.sleep(1.0)
-    await lab.checks.everyone_sees([watcher, new], {"wat", "ann"})
+    await stage.agree(ask=True)
 
 
 @scenario(
     "crashed-instance-ghosts",
     "r",
     "an instance is killed; its users are offline within ten seconds, others stay",
-    reaches=("crashed with a user connected",),
+    reaches=("users on both instances",),
+    faults=(CRASH,),
 )
 async def crashed_instance_ghosts(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    watcher = await lab.connect("watcher", "wat", "api-1")
-    tab = await lab.connect("ann-1", "ann", "api-2")
-    await lab.checks.everyone_sees([watcher], {"wat", "ann"})
-    if tab.sid is None or not lab.instances["api-2"].running:
-        return
-    lab.crash("api-2")
-    lab.reach("crashed with a user connected")
-    await lab.checks.everyone_sees([watcher], {"wat"})
+    stage = await Stage.of(lab)
+    await stage.come("ann-1", "ann", "api-2")
+    lab.reach("users on both instances")
+    await stage.agree()
+    await lab.sleep(2.0)
+    await stage.agree(ask=True)
 
 
 @scenario(
     "register-after-reaping",
     "n",
     "a registration is under way while its instance stalls and is reaped; afterwards the session counts",
-    reaches=("connected after the stall",),
+    reaches=("came while its instance stalled",),
 )
 async def register_after_reaping(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    watcher = await lab.connect("watcher", "wat", "api-1")
-    tab = lab.client("ann-1")
-    connecting = lab.background(lab.connect_again(tab, "ann", "api-2"))
+    stage = await Stage.of(lab)
+    coming = lab.background(stage.come("ann-1", "ann", "api-2"))
     await lab.sleep(0.002)
-    lab.pause("api-2", 7.0)
-    let_in = await connecting
-    if not let_in:
-        # An instance that has just lost its lease may send a client away; it comes back, as clients do.
-        await lab.sleep(1.0)
-        let_in = await lab.connect_again(tab, "ann", "api-2")
-    if let_in:
-        lab.reach("connected after the stall")
-        await lab.checks.everyone_sees([watcher, tab], {"wat", "ann"})
+    if not coming.done():
+        lab.reach("came while its instance stalled")
+    lab.pause("api-2", STALL_SECONDS)
+    await coming
+    await stage.agree(ask=True)
 
 
 @scenario(
@@ -103,16 +86,18 @@ async def register_after_reaping(lab: Lab) -> None:
     reaches=("was reaped",),
 )
 async def reaped_but_alive(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    watcher = await lab.connect("watcher", "wat", "api-1")
-    tab = await lab.connect("ann-1", "ann", "api-2")
-    await lab.checks.everyone_sees([watcher], {"wat", "ann"})
-    lab.pause("api-2", 8.0)
-    await lab.sleep(7.5)
-    if lab.checks.online(watcher) == {"wat"}:
-        lab.reach("was reaped")
-    await lab.sleep(0.5)
-    await lab.checks.everyone_sees([watcher, tab], {"wat", "ann"}, within=2.0)
+    stage = await Stage.of(lab)
+    await stage.come("ann-1", "ann", "api-2")
+    for _ in range(TRIES):
+        await stage.restore()
+        await stage.agree()
+        lab.pause("api-2", STALL_SECONDS)
+        stalled_at = lab.world.now
+        await lab.sleep(STALL_SECONDS - 0.5)
+        if lab.checks.online(stage.watcher) == {"wat"} and lab.steady("api-1", stalled_at):
+            lab.reach("was reaped")
+            break
+    await stage.agree(within=2.0)
 
 
 @scenario(
@@ -122,14 +107,14 @@ async def reaped_but_alive(lab: Lab) -> None:
     reaches=("all died with users connected",),
 )
 async def fleet_died_together(lab: Lab) -> None:
-    await lab.start("api-1", "api-2")
-    tab = await lab.connect("ann-1", "ann", "api-1")
-    await lab.connect("bob-1", "bob", "api-2")
-    await lab.checks.everyone_sees([tab], {"ann", "bob"})
-    lab.crash("api-1")
-    lab.crash("api-2")
+    stage = await Stage.of(lab)
+    await stage.come("ann-1", "ann", "api-2")
+    await stage.restore()
+    await stage.agree()
+    for instance in ("api-1", "api-2"):
+        lab.crash(instance)
     lab.reach("all died with users connected")
-    await lab.sleep(6.0)
+    await lab.sleep(LEASE_SECONDS + 1.0)
     await lab.start("api-3")
-    watcher = await lab.connect("watcher", "wat", "api-3")
-    await lab.checks.everyone_sees([watcher], {"wat"})
+    await stage.come("bob-1", "bob", "api-3")
+    await stage.agree(ask=True)

@@ -11,9 +11,10 @@ from sim.plan import Plan
 
 class Strategy(Protocol):
     """``plans`` yields each plan with the seed it is to run under; ``possible`` says how many there are (None: no
-    end)."""
+    end, then it is ``endless``)."""
 
     name: str
+    endless: bool
 
     def possible(self, baseline: Baseline) -> int | None: ...
 

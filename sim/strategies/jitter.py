@@ -12,6 +12,7 @@ from sim.plan import CRASH, PAUSE, RESET, Fault, Plan
 
 class Jitter:
     name = "random"
+    endless = True
 
     def possible(self, baseline: Baseline) -> None:
         return None

@@ -12,6 +12,7 @@ from sim.strategies.single_fault import inversions
 
 class Pairs:
     name = "pairs"
+    endless = False
 
     def possible(self, baseline: Baseline) -> int:
         single = sum(1 for _ in inversions(baseline))

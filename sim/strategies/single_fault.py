@@ -1,19 +1,23 @@
 """Every single disturbance of the undisturbed run.
 
 Each inversion of two conflicting commands at Redis (the earlier one held until just after the later), each crash and
-each pause of an instance at a message that reaches it, and each single message held. The disturbances that break racy
-pools come first, so that a bounded search finds them first.
+each pause of an instance at a message that reaches it, and each single message held; of the kinds of fault that the
+scenario is about, each at every message that reaches the host it is for. What the scenario is about comes first, then
+the disturbances that break racy pools, so that a bounded search finds them first.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from sim.baseline import Baseline, Sent
 from sim.commands import conflict
-from sim.plan import CRASH, PAUSE, Fault, Plan
+from sim.plan import CRASH, KILL_CONNECTIONS, PAUSE, REDIS_HANG, REDIS_RESTART, SKEW, Fault, Plan
 from sim.schedule import BASE_LATENCY, Hold
+
+T = TypeVar("T")
 
 INVERSION_WINDOW = 1.0
 """Seconds within which two conflicting commands count as neighbours whose order could have been the other."""
@@ -21,11 +25,16 @@ INVERSION_WINDOW = 1.0
 PAUSE_SECONDS = 7.0
 """Longer than a lease and shorter than two."""
 
+SECONDS = {PAUSE: PAUSE_SECONDS, REDIS_HANG: 8.0, SKEW: 4.0}
+REDIS = "redis"
+AT_REDIS = frozenset((REDIS_RESTART, REDIS_HANG, KILL_CONNECTIONS))
+
 HOLD_SECONDS = 0.05
 
 
 class SingleFault:
     name = "single-fault"
+    endless = False
 
     def possible(self, baseline: Baseline) -> int:
         return sum(1 for _ in self.plans(baseline))
@@ -34,13 +43,24 @@ class SingleFault:
         yield from ((0, plan) for plan in self._all(baseline))
 
     def _all(self, baseline: Baseline) -> Iterator[Plan]:
+        yield from _faults(baseline, baseline.faults)
         yield from inversions(baseline)
-        at_instances = [message for message in baseline.messages if message.target in baseline.hosts]
-        for message in at_instances:
-            yield Plan(faults=(Fault(CRASH, message.name),))
-            yield Plan(faults=(Fault(PAUSE, message.name, PAUSE_SECONDS),))
+        yield from _faults(baseline, [kind for kind in (CRASH, PAUSE) if kind not in baseline.faults])
         for message in baseline.messages:
             yield Plan(holds=(Hold(message.name, HOLD_SECONDS),))
+
+
+def _faults(baseline: Baseline, kinds: Sequence[str]) -> Iterator[Plan]:
+    for message in _spread(baseline.messages):
+        for kind in kinds:
+            if message.target == REDIS if kind in AT_REDIS else message.target in baseline.hosts:
+                yield Plan(faults=(Fault(kind, message.name, SECONDS.get(kind, 0.0)),))
+
+
+def _spread(items: Sequence[T]) -> list[T]:
+    """All of them, early ones and late ones in turn: a search that ends soon has tried some of every part of a run."""
+    bits = len(items).bit_length()
+    return [items[at] for at in sorted(range(len(items)), key=lambda at: f"{at:0{bits}b}"[::-1])]
 
 
 def inversions(baseline: Baseline) -> Iterator[Plan]:

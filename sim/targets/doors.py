@@ -42,8 +42,15 @@ class Backend(Protocol):
     async def models(self) -> list[str]:
         """Models in use."""
 
+    async def lock(self) -> dict[str, Any]:
+        """``{"held": bool, "fence": int | None}``: whether this instance takes itself for the one that cleans up, and
+        the fencing token under which it does; a lock without one has None."""
+
     async def message(self, chat_id: str, message_id: str) -> str | None:
         """What emitters have kept of a message."""
+
+    async def waiting(self) -> int:
+        """Event calls that this instance keeps something of."""
 
     async def pools(self) -> dict[str, Any]:
         """``{"sessions": {sid: user}, "users": {user_id: [sid, …]}, "usage": {model: …}}``."""
@@ -76,4 +83,6 @@ def open_doors(app: Starlette, backend: Backend, refusal: Refusal) -> None:
     door("room", lambda given: backend.room(given["name"]), "GET")
     door("models", lambda _given: backend.models(), "GET")
     door("message", lambda given: backend.message(given["chat_id"], given["message_id"]), "GET")
+    door("waiting", lambda _given: backend.waiting(), "GET")
+    door("lock", lambda _given: backend.lock(), "GET")
     door("pools", lambda _given: backend.pools(), "GET")

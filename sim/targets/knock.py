@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from sim import http
+
 
 async def knock(
     host: str,
@@ -24,24 +26,15 @@ async def knock(
     """
     body = b"" if payload is None else json.dumps(payload).encode()
     path = f"/lab/{door}" + (f"?{urlencode(query)}" if query else "")
-    head = (
-        f"{'GET' if payload is None else 'POST'} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    method = "GET" if payload is None else "POST"
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(head.encode() + body)
-            status = int((await reader.readline()).split()[1])
-            size = 0
-            while (line := await reader.readline()).strip():
-                name, _colon, value = line.partition(b":")
-                if name.lower() == b"content-length":
-                    size = int(value)
-            content = await reader.readexactly(size)
+            writer.write(http.request(method, host, path, body, {"Content-Type": "application/json"}))
+            answer = await http.response(reader)
         finally:
             writer.close()
     try:
-        return status, json.loads(content)
+        return answer.status, json.loads(answer.body)
     except ValueError:
-        return status, content.decode(errors="replace")
+        return answer.status, answer.body.decode(errors="replace")

@@ -121,9 +121,17 @@ class RealtimeBackend:
     async def models(self) -> list[str]:
         return await self._server.get_models_in_use()
 
+    async def lock(self) -> dict[str, Any]:
+        cleanup = self._server.cleanup
+        return {"held": cleanup.leading, "fence": cleanup.fence}
+
     async def message(self, chat_id: str, message_id: str) -> str | None:
         found = await self._server.messages.read(chat_id, message_id)
         return None if found is None else found.text
+
+    async def waiting(self) -> int:
+        manager = self._server.manager
+        return len(manager.waiting) + sum(len(member.asks) for member in manager.book.members.values())
 
     async def pools(self) -> dict[str, Any]:
         server = self._server

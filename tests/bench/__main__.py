@@ -1,12 +1,14 @@
-"""Runs the benchmarks named, or all: ``python -m tests.bench [storm] [verbs]``."""
+"""Runs the benchmarks named, or all: ``python -m tests.bench [simulator] [storm] [verbs]``."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import uvloop
 
 from tests.bench.report import Figure, always, at_least, at_most, publish
+from tests.bench.simulator import simulator
 from tests.bench.storm import storm
 from tests.bench.verbs import verbs
 
@@ -50,9 +52,33 @@ async def run_verbs() -> bool:
     return publish("State verbs over Redis", "verbs", figures, note="16 calls in flight, one session each.")
 
 
+async def run_simulator() -> bool:
+    cost = await asyncio.to_thread(simulator)
+    runs, idle = cost.runs_per_second, cost.idle
+    return publish(
+        "The simulator",
+        "simulator",
+        [
+            at_least("two instances, four clients connect: bare python-socketio", runs["bare"], 40, "runs/s"),
+            Figure("the same: naive", runs["naive"], "runs/s"),
+            at_least("the same: realtime", runs["realtime"], 15, "runs/s"),
+            at_most("one step of a node's loop", cost.step_us, 3.0, "µs"),
+            at_least(
+                "three instances, ten idle clients: bare python-socketio", idle["bare"], 1000, "virtual s/s"
+            ),
+            Figure("the same: naive", idle["naive"], "virtual s/s"),
+            Figure("the same: realtime", idle["realtime"], "virtual s/s"),
+            at_most("soak on realtime, median run", cost.soak_seconds, 0.3, "s"),
+            at_most("memory after 150 soaks", cost.memory_mb_late, 500, "MB"),
+            Figure("memory after 50 soaks", cost.memory_mb_early, "MB"),
+        ],
+        note="CPU time of one process. An idle instance of `realtime` renews its lease and pings Redis.",
+    )
+
+
 def main() -> int:
-    wanted = sys.argv[1:] or ["verbs", "storm"]
-    runs = {"verbs": run_verbs, "storm": run_storm}
+    runs = {"simulator": run_simulator, "verbs": run_verbs, "storm": run_storm}
+    wanted = sys.argv[1:] or list(runs)
     if unknown := set(wanted) - runs.keys():
         print(
             f"unknown benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(runs)}", file=sys.stderr

@@ -25,6 +25,7 @@ from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, environment_name
+from sim.__main__ import main as simulator
 from sim.processes.process import LOOPBACK, Server, clean_environment
 from sim.processes.redis import RedisServer
 from sim.processes.tour.__main__ import CHECKS
@@ -48,8 +49,17 @@ RUN_HERE = {
     "chat",
     "chat-serve",
     "develop",
+    "drawing",
+    "install-sim",
+    "tally",
+    "tally-races",
+    "race-run",
+    "race-explore",
+    "race-replay",
+    "tally-mended",
+    "simulator",
 }
-COMPARED = {"map"}
+COMPARED = {"map", "race-run-says", "race-explore-says", "race-replay-says"}
 SETTINGS = ("WEBUI_", "WEBSOCKET_", "REALTIME_", "REDIS_", "DATABASE_", "CORS_", "ENABLE_WEBSOCKET")
 
 
@@ -100,6 +110,26 @@ def run(command: Sequence[str], *, folder: Path) -> str:
     return done.stdout
 
 
+def said_by(block: str, *, folder: Path, status: int) -> str:
+    """What the commands of a block print, the last of which ends with the status."""
+    done = subprocess.run(
+        ["bash", "-c", block],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def without_numbers(text: str) -> str:
+    """Other versions of the libraries send other messages before the interesting one."""
+    return re.sub(r"\d+(?:\.\d+)?", "0", text)
+
+
 def post(url: str) -> object:
     with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
         return json.load(answer)
@@ -120,6 +150,7 @@ def test_the_two_commands_of_the_first_screen_are_sessions_that_exist() -> None:
     )
     assert BLOCKS["test"].strip() == "nox -s test"
     assert BLOCKS["install"].strip() == "pip install -e ."
+    assert BLOCKS["install-sim"].strip() == 'pip install -e ".[sim]"'
     assert {"lab", "test"} <= sessions_of_noxfile()
     for module in ("sim.processes.tour", "tests.bench"):
         assert f'"python", "-m", "{module}"' in (ROOT / "noxfile.py").read_text()
@@ -197,6 +228,50 @@ async def test_the_application_shown_mounts_the_layer_and_emits(visit: Visit, tm
         pieces = [data["data"]["data"]["content"] for data in client.of("chat-events")]
         assert pieces == ["Hello ", "ann"]
         assert {(data["chat_id"], data["message_id"]) for data in client.of("chat-events")} == {("c1", "m1")}
+
+
+@pytest.mark.e2e
+def test_the_race_of_the_guide_is_found_replayed_and_drawn_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "tally.py").write_text(BLOCKS["tally"])
+    (tmp_path / "tally_races.py").write_text(BLOCKS["tally-races"])
+    for block, status in (("race-run", 0), ("race-explore", 1), ("race-replay", 1)):
+        said = said_by(BLOCKS[block], folder=tmp_path, status=status)
+        assert without_numbers(said) == without_numbers(BLOCKS[f"{block}-says"]), said
+    assert "both-online" in (tmp_path / "race.html").read_text()
+
+
+@pytest.mark.e2e
+def test_mended_as_the_guide_says_the_race_is_gone(tmp_path: Path) -> None:
+    before, rest = BLOCKS["tally"].split("async def count", 1)
+    _, after = rest.split("\n\n\n@sio.event\nasync def who", 1)
+    mended = f"{before}{BLOCKS['tally-mended']}\n\n@sio.event\nasync def who{after}"
+    (tmp_path / "tally.py").write_text(mended)
+    (tmp_path / "tally_races.py").write_text(BLOCKS["tally-races"])
+    said_by(BLOCKS["race-run"], folder=tmp_path, status=0)
+    found = said_by(BLOCKS["race-explore"], folder=tmp_path, status=1)
+    assert "\n    crash at " in found
+    assert "\n    hold " not in found
+
+
+@pytest.mark.e2e
+def test_the_drawing_shown_is_made_by_the_commands_shown(tmp_path: Path) -> None:
+    said_by(BLOCKS["drawing"], folder=tmp_path, status=0)
+    shown = re.search(r"!\[.*?\]\((.*?)\)", TEXT)
+    assert shown is not None
+    for folder in (tmp_path, ROOT):
+        drawing = (folder / shown[1]).read_text()
+        assert drawing.startswith("<svg ")
+        assert "user-pool-lost-update on naive" in drawing
+        assert ">held for " in drawing
+
+
+def test_the_simulator_s_commands_shown_exist_with_those_options() -> None:
+    for line in BLOCKS["simulator"].strip().splitlines():
+        words, _, told = line.removeprefix("python -m sim ").partition("#")
+        command = simulator.commands[words.split()[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z]+", words)) <= known, line
+        assert set(re.findall(r"--[a-z]+", told)) <= known, line
 
 
 def test_the_table_of_settings_is_complete_and_names_the_defaults() -> None:

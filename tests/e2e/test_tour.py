@@ -1,4 +1,4 @@
-"""`nox -s lab` for a newcomer: the table, its exit statuses, and a sentence for whatever is off or missing."""
+"""`nox -s tour` for a newcomer: the table, its exit statuses, and a sentence for whatever is off or missing."""
 
 from __future__ import annotations
 

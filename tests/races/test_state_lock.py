@@ -82,10 +82,11 @@ async def test_cleaner_dies_for_good_failures_of_lock_and_sweep_do_not_end_it(
             await gates[0].waiting()
             await ends_on(one)  # correctness does not hang on the lock
             gates.append(one.verbs.fail("sweep", error=error))
+            ending = asyncio.create_task(ends_on(one))
             await gates[1].waiting()
             for gate in gates:
                 one.verbs.remove(gate)
-            await ends_on(one)
+            await ending
         assert not one.server.tasks.failures
 
 

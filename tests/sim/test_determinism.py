@@ -140,6 +140,7 @@ def test_other_threads_are_not_taken_for_hosts() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(180)
 def test_every_planted_leak_is_found_and_nothing_else_is() -> None:
     assert len(LEAKS) == 10
     here, there = hash_of_x_elsewhere()

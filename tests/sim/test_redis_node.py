@@ -173,3 +173,43 @@ def test_info_tells_the_version() -> None:
         return (await client.info())["redis_version"]
 
     assert Served().ask(question) == "7.0.0"
+
+
+def test_a_replica_that_takes_over_has_the_data_of_its_moment_with_its_expiries() -> None:
+    served = Served()
+
+    async def question(client: redis.asyncio.Redis) -> list[Any]:
+        await client.hset("hash", "kept", "1")
+        await client.set("short", "x", ex=100)
+        await client.zadd("scores", {"a": 1.0})
+        backup = served.redis.keep()
+        found = []
+        for _ in range(2):
+            await client.hset("hash", "lost", "1")
+            await client.delete("short")
+            await client.zadd("scores", {"a": 2.0, "b": 3.0})
+            served.redis.restart(keep_data=False, back_to=backup)
+            await client.connection_pool.disconnect()
+            scores = await client.zrange("scores", 0, -1)
+            found += [await client.hgetall("hash"), 90 < await client.ttl("short") <= 100, scores]
+        return found
+
+    assert served.ask(question) == [{"kept": "1"}, True, ["a"]] * 2
+
+
+def test_what_is_published_to_a_deaf_host_is_lost_and_its_connection_lives_on() -> None:
+    served = Served()
+
+    async def question(client: redis.asyncio.Redis) -> list[Any]:
+        async with client.pubsub() as hearer:
+            await hearer.subscribe("news")
+            await hearer.get_message(timeout=1.0)
+            served.redis.deaf["a"] = 0
+            await client.publish("news", "lost")
+            lost = await hearer.get_message(timeout=1.0)
+            number = served.redis.deaf.pop("a")
+            await client.publish("news", "heard")
+            heard = await hearer.get_message(timeout=1.0)
+        return [lost, number, heard and heard["data"]]
+
+    assert served.ask(question) == [None, 1, "heard"]

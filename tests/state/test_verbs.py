@@ -479,3 +479,26 @@ async def test_an_instance_whose_own_lease_has_expired_judges_nobody(backend: Ba
     assert await state.reap(judge="never there") == Reaped(0, False)
     await state.renew("one", MINUTE)
     assert (await state.reap(judge="one")).sessions == 1
+
+
+async def test_a_renewal_says_which_expiry_stood_and_how_much_there_is_to_reap(backend: Backend) -> None:
+    state = backend.state
+    one = await state.acquire("one", 2 * MINUTE)
+    first = await state.renew("one", 3 * MINUTE)
+    assert 0 <= first.stood_ms - one.now_ms - 2 * MINUTE < MINUTE
+    assert first.reapable == 0
+    second = await state.renew("one", 3 * MINUTE)
+    assert 0 <= second.stood_ms - first.now_ms - 3 * MINUTE < MINUTE
+    lost = await state.renew("never there", MINUTE)
+    assert (lost.alive, lost.stood_ms) == (False, 0)
+
+    await state.acquire("expires", MINUTE)
+    await state.acquire("released", 9 * MINUTE)
+    await state.register("released", [session("b1", BOB)])
+    await state.release("released")
+    await state.revoke_token("t", first.now_ms + MINUTE)
+    assert (await state.renew("one", 9 * MINUTE)).reapable == 1
+    state.clock_offset_ms += 2 * MINUTE
+    assert (await state.renew("one", 9 * MINUTE)).reapable == 3
+    await state.reap()
+    assert (await state.renew("one", 9 * MINUTE)).reapable == 0

@@ -66,8 +66,15 @@ class NaiveBackend:
     async def models(self) -> list[str]:
         return self._layer.USAGE_POOL.keys()
 
+    async def lock(self) -> dict[str, Any]:
+        return {"held": self._layer.cleaning, "fence": None}
+
     async def message(self, chat_id: str, message_id: str) -> str | None:
         return None
+
+    async def waiting(self) -> int:
+        """The manager keeps a counter beside the callbacks of each sid."""
+        return sum(len(callbacks) - 1 for callbacks in self._layer.sio.manager.callbacks.values())
 
     async def pools(self) -> dict[str, Any]:
         layer = self._layer

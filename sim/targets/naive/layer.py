@@ -37,6 +37,7 @@ class NaiveLayer:
         lock_seconds = int(settings.get("websocket_redis_lock_timeout", LOCK_SECONDS))
         self.lock = RedisLock("open-webui:usage_cleanup_lock", url, lock_seconds)
         make: Any = socketio.AsyncServer
+        self.cleaning = False
         self.sio = make(
             async_mode="asgi",
             client_manager=socketio.AsyncRedisManager(url),
@@ -154,6 +155,7 @@ class NaiveLayer:
         if not self.lock.acquire():
             log.debug("another instance cleans the usage pool")
             return
+        self.cleaning = True
         try:
             while True:
                 if not self.lock.renew():
@@ -177,6 +179,7 @@ class NaiveLayer:
                     await self.send_usage()
                 await asyncio.sleep(USAGE_SECONDS)
         finally:
+            self.cleaning = False
             self.lock.release()
 
     # For other backend modules

@@ -1,0 +1,40 @@
+"""Faults of rooms: who is in them, and what they hear."""
+
+from __future__ import annotations
+
+from sim.evidence import Said, Stay
+from sim.lab import Lab
+from sim.scenario import scenario
+from sim.scenarios import steady
+
+ROOM = "party"
+ENTERED_SECONDS = 0.5
+"""Until those who were put into a room on another instance are in it."""
+
+
+@scenario(
+    "room-members-elsewhere",
+    "d",
+    "a room's members on other instances are known, and put into a new room they hear it as all others do",
+    reaches=("both were members",),
+)
+async def room_members_elsewhere(lab: Lab) -> None:
+    await steady.serve(lab, "api-1", "api-2")
+    here = await steady.come(lab, lab.client("ann-1"), "ann", "api-1")
+    there = await steady.come(lab, lab.client("bob-1"), "bob", "api-2")
+    outsider = await steady.come(lab, lab.client("eve-1"), "eve", "api-2")
+    lab.reach("both were members")
+    for at in ("api-1", "api-2"):
+        await steady.door_becomes(
+            lab, "room-members-are-known", at, "room", ["ann", "bob", "eve"], name="channel:general"
+        )
+    await lab.knock("api-1", "enter", {"room": ROOM, "user_ids": ["ann", "bob"]})
+    await lab.sleep(ENTERED_SECONDS)
+    stays = [Stay(here.name, lab.world.now - 0.001), Stay(there.name, lab.world.now - 0.001)]
+    said = []
+    for number, at in enumerate(("api-1", "api-2", "api-1", "api-2")):
+        said.append(Said(f"news {number}", at, lab.world.now))
+        await lab.knock(at, "tell", {"event": "news", "data": {"mark": f"news {number}"}, "room": ROOM})
+    await lab.sleep(1.0)
+    lab.checks.room_is_right(said, stays, event="news")
+    lab.checks.nothing_leaks([outsider.name], event="news")
