@@ -73,6 +73,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Mutants of the layer, made by rule: which of them does no test notice? Long; `-- --list` shows them."""
+    install(session)
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and types."""
     install(session)

@@ -174,6 +174,7 @@ def test_the_lock_changes_hands_after_its_time_and_then_the_old_holder_has_nothi
         assert not await theirs.acquire()
         await asyncio.sleep(9)
         assert await mine.renew()
+        assert mine.fence == 1
         await asyncio.sleep(9)
         assert not await theirs.acquire()
         await asyncio.sleep(2)
@@ -185,5 +186,148 @@ def test_the_lock_changes_hands_after_its_time_and_then_the_old_holder_has_nothi
         assert await theirs.release()
         assert await mine.acquire()
         assert mine.fence == 3
+
+    run(scenario())
+
+
+SAID = {
+    "sweep": "models' use could not be cleaned up, trying again",
+    "lock_acquire": "the cleanup lock is not to be had",
+    "lock_renew": "the cleanup lock is not to be had",
+    "lock_release": "the cleanup lock was left to expire",
+}
+
+
+@pytest.mark.parametrize("verb", list(SAID))
+@pytest.mark.parametrize("error", [StateUnavailable("no"), ValueError("nobody foresaw this")])
+def test_what_fails_is_said_with_a_traceback_only_if_nobody_foresaw_it(
+    verb: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        Barriers(state).fail(verb, error=error)
+        task = asyncio.create_task(a_cleanup(state, lock_timeout=3).run())
+        await asyncio.sleep(1.5 if verb == "lock_renew" else 0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(scenario())
+    assert {record.message for record in caplog.records} == {f"{SAID[verb]}: {error}"}
+    assert all(bool(record.exc_info) == isinstance(error, ValueError) for record in caplog.records)
+
+
+def test_who_could_not_renew_the_lock_asks_for_it_anew() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        verbs = Barriers(state)
+        task = asyncio.create_task(a_cleanup(state, lock_timeout=3).run())
+        await asyncio.sleep(0.1)
+        assert verbs.counts["lock_acquire"] == 1
+        verbs.fail("lock_renew")
+        await asyncio.sleep(3)
+        assert verbs.counts["lock_acquire"] > 1
+        task.cancel()
+
+    run(scenario())
+
+
+# How often it looks, and how soon
+
+
+async def _touched(state: MemoryState, seconds: float) -> dict[str, float]:
+    """When each model ended, counted from the end of its use; ``m`` is in use for so long from now."""
+    loop, late = asyncio.get_running_loop(), dict[str, float]()
+    await sessions(state, "a")
+    await state.touch("a", ["m"], ttl_ms=round(seconds * 1000))
+    end = (await state.usage())["m"]["a"] / 1000
+    state.listen(lambda change: late.update(dict.fromkeys(change.ended, loop.time() - end)), lambda: None)
+    return late
+
+
+def test_the_leader_ends_a_models_use_some_milliseconds_after_its_time() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        late = await _touched(state, 0.1)
+        task = asyncio.create_task(a_cleanup(state).run())
+        await asyncio.sleep(1)
+        assert 0.002 <= late["m"] <= 0.02
+        task.cancel()
+
+    run(scenario())
+
+
+def test_who_does_not_lead_leaves_the_leader_time_and_follows_all_the_same() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        assert await RedisLock(state, "usage-cleanup", LOCK).acquire()
+        late = await _touched(state, 0.1)
+        task = asyncio.create_task(a_cleanup(state).run())
+        await asyncio.sleep(1)
+        assert 0.03 <= late["m"] <= ANNOUNCED_WITHIN
+        task.cancel()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.4, 0.6, 0.8])
+def test_a_model_that_ends_earlier_because_its_longest_user_leaves_is_announced_in_time(phase: float) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        task = asyncio.create_task(a_cleanup(state).run())
+        await asyncio.sleep(phase)
+        late = await _touched(state, 1.5)
+        await state.register("lease", [Session("b", User("b", "b", "user", ""))])
+        await state.touch("b", ["m"], ttl_ms=60_000)
+        await asyncio.sleep(1.45)
+        await state.unregister(["b"])
+        await asyncio.sleep(1)
+        assert 0 <= late["m"] <= ANNOUNCED_WITHIN
+        task.cancel()
+
+    run(scenario())
+
+
+def test_it_looks_no_more_often_than_it_must() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        verbs = Barriers(state)
+        task = asyncio.create_task(a_cleanup(state).run())
+        await asyncio.sleep(20)
+        assert 20 <= verbs.counts["sweep"] <= 22
+        await _touched(state, 3)
+        before = verbs.counts["sweep"]
+        await asyncio.sleep(3)
+        assert verbs.counts["sweep"] - before <= 3 / 0.15 + 3
+        task.cancel()
+
+    run(scenario())
+
+
+def test_the_lock_is_renewed_three_times_in_its_life() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        verbs = Barriers(state)
+        task = asyncio.create_task(a_cleanup(state, lock_timeout=12).run())
+        await asyncio.sleep(120)
+        assert verbs.counts["lock_acquire"] == 1
+        assert 25 <= verbs.counts["lock_renew"] <= 31
+        task.cancel()
+
+    run(scenario())
+
+
+def test_a_release_that_takes_half_a_second_still_hands_the_lock_on() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        verbs = Barriers(state)
+        task = asyncio.create_task(a_cleanup(state).run())
+        await asyncio.sleep(1)
+        slow = verbs.hold("lock_release")
+        task.cancel()
+        await asyncio.sleep(0.5)
+        verbs.remove(slow)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await RedisLock(state, "usage-cleanup", LOCK).acquire()
 
     run(scenario())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -252,6 +253,7 @@ def test_one_repair_that_always_fails_does_not_hold_up_the_others() -> None:
         await asyncio.sleep(TTL)
         assert node.closed == ["sid"]
         assert await state.users() == {}
+        assert node.repairs.counts["reaped"] == 1
         assert not node.tasks.failures
         await node.tasks.close()
 
@@ -437,6 +439,14 @@ def test_the_lease_counts_as_held_from_when_it_was_asked_for_until_its_time_is_o
         assert not node.leases.held
         await node.leases.renew()
         assert node.leases.held
+        slow = node.verbs.hold("renew", when="after")
+        renewing = asyncio.create_task(node.leases.renew())
+        await slow.waiting()
+        await asyncio.sleep(1)
+        node.verbs.remove(slow)
+        await renewing
+        await asyncio.sleep(TTL - 0.9)
+        assert not node.leases.held
 
     run(scenario())
 
@@ -538,6 +548,246 @@ def test_one_session_too_many_does_not_hide_one_too_few_for_long() -> None:
         await asyncio.sleep(2 * 8 * TTL / 4)
         assert set(await registered(state, node)) == {"sid"}
         await node.tasks.close()
+
+    run(scenario())
+
+
+# How often, and how long
+
+
+def test_the_lease_is_renewed_four_times_in_its_life_and_twice_as_often_while_that_fails() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await asyncio.sleep(10 * TTL)
+        assert 38 <= node.verbs.counts["renew"] <= 42
+        failing = node.verbs.fail("renew")
+        await asyncio.sleep(10 * TTL)
+        assert 75 <= failing.calls <= 82
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_sids_are_compared_at_every_eighth_renewal_only_while_their_number_agrees() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await asyncio.sleep(8 * TTL)
+        assert node.verbs.counts["renew"] // 8 == node.verbs.counts["instance_sids"]
+        await node.tasks.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["acquire", "renew"])
+def test_who_has_its_lease_may_judge_for_half_of_its_life_unless_a_renewal_was_lost(how: str) -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        if how == "renew":
+            await asyncio.sleep(1)
+            await node.leases.renew()
+        expiry = (await state.leases())[node.leases.lease()]
+        assert abs(expiry / 1000 - asyncio.get_running_loop().time() - TTL) < 0.01
+        await asyncio.sleep(0.49 * TTL)
+        assert node.leases.may_judge
+        await asyncio.sleep(0.02 * TTL)
+        assert not node.leases.may_judge
+        node.leases._renewed_at = asyncio.get_running_loop().time()
+        await node.leases.renew()
+        assert node.leases.may_judge
+        state._leases[node.leases.lease()] -= 100  # a replica of Redis took over, without the last renewal
+        await node.leases.renew()
+        assert not node.leases.may_judge
+        for _ in range(4):
+            await asyncio.sleep(0.24 * TTL)
+            await node.leases.renew()
+            assert not node.leases.may_judge
+        await asyncio.sleep(0.05 * TTL)
+        assert node.leases.may_judge
+
+    run(scenario())
+
+
+def test_a_renewal_that_was_lost_just_after_the_lease_was_taken_is_noticed() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        state._leases[node.leases.lease()] -= 100
+        await node.leases.renew()
+        assert not node.leases.may_judge
+
+    run(scenario())
+
+
+def test_a_repair_that_fails_is_tried_again_soon_and_then_more_and_more_rarely() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        tried: list[float] = []
+
+        async def revoked(_tokens: Any) -> list[bool]:
+            tried.append(asyncio.get_running_loop().time())
+            raise StateUnavailable("no")
+
+        node.state.revoked = revoked  # type: ignore[attr-defined]
+        node.leases.hurry(recheck_tokens=True)
+        await asyncio.sleep(10)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(tried)]
+        assert pauses[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0], abs=0.03)
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_every_incarnation_has_a_lease_of_its_own_even_under_the_same_name() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        for _ in range(2):
+            await Node(state, "one name").leases.acquire()
+        assert len(await state.leases()) == 2
+
+    run(scenario())
+
+
+def test_the_fleets_clock_is_learned_whenever_a_lease_is_taken_or_renewed() -> None:
+    async def scenario() -> None:
+        state, loop = a_state(), asyncio.get_running_loop()
+        node = Node(state)
+        for hours, learn in ((1, node.leases.acquire), (2, node.leases.renew)):
+            state.clock_offset_ms = hours * 3_600_000
+            await learn()
+            assert abs(node.clock.time() - loop.time() - hours * 3600) < 0.01
+
+    run(scenario())
+
+
+def test_who_needs_a_lease_back_is_told_in_time_that_there_is_none() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        node.verbs.hold("renew")
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StateUnavailable):
+            await node.leases.regain(node.leases.lease())
+        assert asyncio.get_running_loop().time() - began == pytest.approx(TTL)
+
+    run(scenario())
+
+
+def test_many_who_find_a_lease_lost_at_once_take_one_new_lease() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.leases.acquire()
+        lost = node.leases.lease()
+        await state.release(lost)
+        await asyncio.gather(*[node.leases.regain(lost) for _ in range(5)])
+        assert (node.leases.counts["acquired"], node.leases.counts["lost"]) == (2, 1)
+        assert set(await state.leases()) == {node.leases.lease()}
+
+    run(scenario())
+
+
+def test_a_new_lease_comes_with_a_snapshot_since_news_may_have_been_missed_without_one() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await asyncio.sleep(2 * TTL)
+        before = node.verbs.counts["snapshot"]
+        state._leases.clear()
+        await node.leases.renew()
+        await asyncio.sleep(0.1)
+        assert node.verbs.counts["snapshot"] == before + 1
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_renewal_shows_what_was_never_heard() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await asyncio.sleep(TTL)
+        state._listeners.clear()
+        await state.acquire("other", 10**9)
+        await state.register("other", [a_session("far", "bob")])
+        await asyncio.sleep(TTL / 2)
+        assert node.replica.users == {"bob"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_repair_that_finds_the_lease_lost_has_another_taken_at_once() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        node = Node(state)
+        await node.start()
+        await node.sessions.register(a_session("sid"), None)
+        await asyncio.sleep(0.1)
+        state._leases.clear()
+        await state.unregister(["sid"])
+        node.repairs.want(Repair.REGISTER_ALL)
+        await asyncio.sleep(0.3)
+        assert set(await registered(state, node)) == {"sid"}
+        await node.tasks.close()
+
+    run(scenario())
+
+
+def test_a_repair_that_was_cancelled_is_still_wanted() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        held = node.verbs.hold("instance_sids")
+        node.repairs.want(Repair.COMPARE)
+        mending = asyncio.create_task(node.repairs.mend())
+        await held.waiting()
+        mending.cancel()
+        await asyncio.gather(mending, return_exceptions=True)
+        node.verbs.remove(held)
+        before = node.verbs.counts["instance_sids"]
+        assert await node.repairs.mend()
+        assert node.verbs.counts["instance_sids"] == before + 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [StateUnavailable("no"), ValueError("nobody foresaw this")])
+def test_a_repair_that_fails_is_logged_with_a_traceback_only_if_nobody_foresaw_it(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        node.verbs.fail("instance_sids", error=error)
+        node.repairs.want(Repair.COMPARE)
+        assert not await node.repairs.mend()
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.message == f"trying again to compare: {error}"
+    assert bool(record.exc_info) == isinstance(error, ValueError)
+
+
+def test_dead_leases_are_judged_in_the_name_of_the_own_lease() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        lease = node.leases.lease()
+        named = node.verbs.hold("reap", matches=lambda *_args, judge="": judge == lease)
+        reaping = asyncio.create_task(node.repairs.reap())
+        await named.waiting()
+        named.open()
+        await reaping
 
     run(scenario())
 

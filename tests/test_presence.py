@@ -19,6 +19,7 @@ from realtime.sessions import LocalSessions
 from realtime.shared_channels import SharedChannels
 from realtime.state import MemoryState, Session
 from realtime.usage import UsageAudience
+from tests.support import virtual_time
 from tests.support.audience import FakeClient, FakeRooms
 from tests.support.barriers import Barriers, Gate
 
@@ -228,6 +229,7 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
         return rooms.clients[sid].got[-1][1]
 
     await greet("early")
+    assert last("early") == {"models": []}
     copy.models = {"m"}
     audience.on_difference(Difference(models_changed=True))
     await broadcast(audience)
@@ -242,6 +244,49 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
     audience.on_difference(Difference(models_changed=True))
     await broadcast(audience)
     assert len(rooms.clients["early"].got) == count
+
+
+@pytest.mark.parametrize("by_channels", [False, True])
+def test_who_asks_for_a_list_waits_until_what_was_sent_is_paid_for(by_channels: bool) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        if by_channels:
+            lab = Channels()
+            await lab.start()
+            rooms, audience = lab.rooms, lab.audience
+        else:
+            rooms = FakeRooms()
+            audience = everyone(Copy(), rooms)
+        rooms.connect("sid", diffs=False)
+        audience.pacer.charge(10**12)  # what the rate allows in a second
+        began = loop.time()
+        await audience.answer(a_session("sid", "ann"))
+        assert 0.9 <= loop.time() - began <= 1.1
+        assert len(rooms.clients["sid"].got) == 1
+        if by_channels:
+            await lab.close()
+
+    virtual_time.run(scenario())
+
+
+def test_models_in_use_are_told_soon_and_not_too_often() -> None:
+    async def scenario() -> None:
+        copy, rooms = Copy(), FakeRooms()
+        audience = UsageAudience(cast(Replica, copy), rooms, rate=1e12)
+        rooms.connect("sid", diffs=False)
+        rooms.enter_local("sid", "~signed-in")
+        task = asyncio.create_task(audience.pacer.run())
+        for number in range(100):
+            copy.models = {f"model-{number}"}
+            audience.on_difference(Difference(models_changed=True))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        got = rooms.clients["sid"].got
+        assert got[-1][1] == {"models": ["model-99"]}
+        assert 15 <= len(got) <= 25
+        task.cancel()
+
+    virtual_time.run(scenario())
 
 
 # Visibility "channels"
@@ -456,8 +501,11 @@ async def test_by_channels_a_greeting_does_not_fail_and_is_made_good_when_the_st
     await lab.connect("early", "ann", frozenset({"red"}), diffs=False)
     cut = lab.verbs.fail("room_users")
     for sid, diffs in (("list", False), ("diff", True)):
+        await steps()
+        lab.audience.pacer._nudged.clear()
         await lab.connect(sid, "ann", frozenset({"red"}), diffs=diffs)
         assert lab.rooms.clients[sid].users == {"ann"}
+        assert lab.audience.pacer._nudged.is_set()
     with pytest.raises(StateUnavailable):
         await lab.audience.answer(a_session("list", "ann"))
     lab.verbs.remove(cut)
@@ -483,6 +531,26 @@ async def test_by_channels_nobody_waits_long_behind_a_state_that_hangs(
     await first
     assert all(len(client.users) == 21 for client in lab.rooms.clients.values())
     await lab.close()
+
+
+def test_by_channels_a_state_that_hangs_is_waited_for_some_seconds() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        lab = Channels()
+        await lab.start()
+        await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+        lab.gates = [lab.verbs.hold("room_users")]
+        hanging = asyncio.create_task(lab.ask("sid"))
+        await lab.gates[0].waiting()
+        began = loop.time()
+        with pytest.raises(StateUnavailable):
+            await lab.audience.answer(a_session("sid", "ann"))
+        assert 1.0 <= loop.time() - began <= 5.0
+        lab.let_go()
+        await hanging
+        await lab.close()
+
+    virtual_time.run(scenario())
 
 
 async def a_lab_with_bob_in_red() -> Channels:
@@ -553,4 +621,66 @@ async def test_by_channels_a_new_epoch_begins_with_a_whole_list() -> None:
     await lab.settle()
     (event, data) = lab.rooms.clients["sid"].got[0]
     assert (event, data["user_ids"]) == ("user-list", ["ann", "bob"])
+    await lab.close()
+
+
+async def test_by_channels_only_those_who_apply_differences_are_given_versions() -> None:
+    lab = await a_lab_with_bob_in_red()
+    for sid, diffs in (("list", False), ("diff", True)):
+        await lab.connect(sid, "ann", frozenset({"red"}), diffs=diffs)
+        assert ("version" in lab.rooms.clients[sid].got[0][1]) == diffs
+    await lab.close()
+
+
+async def test_by_channels_an_answer_waits_for_the_broadcast_that_asked_before_it() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    lab.gates = [lab.verbs.hold("room_users", when="after")]
+    lab.audience.pacer.nudge()
+    lab.broadcast()
+    await lab.gates[0].waiting()
+    await lab.far["register"]("there", [a_session("far-2", "cid", frozenset({"red"}))])
+    asking = asyncio.create_task(lab.ask("sid"))
+    await steps()
+    assert lab.gates[0].calls == 1
+    lab.let_go()
+    await asking
+    assert lab.broadcasting is not None
+    await lab.broadcasting
+    assert lab.rooms.clients["sid"].users == {"ann", "bob", "cid"}
+    await lab.close()
+
+
+async def test_by_channels_who_is_gone_leaves_nothing_behind() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    assert set(lab.audience._sent) == {"ann"}
+    await lab.disconnect("sid")
+    await lab.settle()
+    assert not lab.audience._sent
+    await lab.close()
+
+
+async def test_by_channels_a_broadcast_that_failed_is_still_due() -> None:
+    lab = await a_lab_with_bob_in_red()
+    await lab.connect("sid", "ann", frozenset({"red"}), diffs=False)
+    await lab.settle()
+    cut = lab.verbs.fail("room_users")
+    lab.audience.pacer.nudge()
+    await broadcast(lab.audience)
+    lab.verbs.remove(cut)
+    assert lab.audience.pacer._nudged.is_set()
+    await lab.close()
+
+
+async def test_by_channels_all_channels_count_however_many_questions_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("realtime.shared_channels.ROOMS_AT_ONCE", 1)
+    lab = await a_lab_with_bob_in_red()
+    await lab.far["register"]("there", [a_session("far-2", "cid", frozenset({"tea"}))])
+    await lab.connect("sid", "ann", frozenset({"red", "tea"}), diffs=False)
+    assert lab.rooms.clients["sid"].users == {"ann", "bob", "cid"}
     await lab.close()

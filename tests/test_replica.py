@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ import realtime.replica
 from realtime.errors import StateUnavailable
 from realtime.replica import Difference, Replica
 from realtime.state import Change, Snapshot, State
+from tests.support import virtual_time
+
+SETTLE_SECONDS = realtime.replica.SETTLE_SECONDS
 
 
 @dataclass
@@ -217,14 +221,51 @@ def test_a_gap_asks_for_a_snapshot_and_what_came_early_is_applied_after_it() -> 
         truth.apply(truth.channel[1])  # the first is lost: a snapshot is on its way
         await steps()
         truth.toggle("dan")
-        truth.apply(truth.channel[2])
-        truth.apply(truth.channel[3])
+        truth.toggle("eve")
+        for change in truth.channel[2:]:
+            truth.apply(change)
         assert copy.users == set()
         truth.answer()
         await steps()
-        assert copy.users == {"ann", "bob", "cid", "dan"}
-        assert copy.counts["gap"] == 3
+        assert copy.users == {"ann", "bob", "cid", "dan", "eve"}
+        assert copy.counts["gap"] == 4
         task.cancel()
+
+    run(scenario)
+
+
+def test_changes_that_came_in_the_wrong_order_are_applied_in_the_right_one_before_any_snapshot() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        truth.holding = True
+        truth.toggle("ann")
+        truth.toggle("bob")
+        truth.toggle("cid")
+        truth.apply(truth.channel[2])
+        truth.apply(truth.channel[0])
+        assert copy.users == {"ann"}
+        truth.apply(truth.channel[1])
+        assert copy.users == {"ann", "bob", "cid"}
+        assert not copy._pending
+        task.cancel()
+
+    run(scenario)
+
+
+def test_what_came_early_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime.replica, "MOST_PENDING", 3)
+
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        for number in range(10):
+            truth.toggle(f"user-{number}")
+            truth.apply(truth.channel[-1])
+            assert len(copy._pending) == number % 3 + 1
 
     run(scenario)
 
@@ -369,6 +410,152 @@ def test_a_change_of_times_that_were_taken_back_is_never_applied_and_asks_for_no
         await steps()
         assert truth.snapshots == count
         assert (copy.users, copy.epoch) == ({"dan", "eve"}, truth.epoch)
+        task.cancel()
+
+    run(scenario)
+
+
+def test_news_that_a_renewal_shows_to_be_missing_have_a_moment_to_arrive_before_a_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(realtime.replica, "SETTLE_SECONDS", SETTLE_SECONDS)
+
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for lost in (False, True):
+            count = truth.snapshots
+            truth.toggle("ann")
+            copy.check(truth.epoch, truth.version, asked_at=copy.position)
+            await asyncio.sleep(0.1)
+            assert truth.snapshots == count
+            if not lost:
+                truth.apply(truth.channel.pop())
+            await asyncio.sleep(0.2)
+            assert truth.snapshots == count + lost
+            assert copy.users == truth.users
+        assert copy.counts["lost"] == 1
+        task.cancel()
+
+    virtual_time.run(scenario())
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_a_snapshot_that_failed_is_asked_for_again_soon_but_not_at_once_and_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: int
+) -> None:
+    monkeypatch.setattr(realtime.replica.random, "uniform", lambda *ends: ends[end])
+
+    async def scenario() -> None:
+        truth = Truth(failures=[StateUnavailable("no")] * 3)
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        began = asyncio.get_running_loop().time()
+        assert await copy.synchronised(10)
+        assert 3 * 0.08 <= asyncio.get_running_loop().time() - began <= 3 * 0.35
+        task.cancel()
+
+    with caplog.at_level(logging.WARNING):
+        virtual_time.run(scenario())
+    assert [record.message for record in caplog.records] == ["no snapshot of the shared state: no"]
+
+
+def test_versions_that_went_back_and_caught_up_before_anybody_looked_are_noticed() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for user in ("ann", "bob", "cid"):
+            truth.toggle(user)
+            truth.apply(truth.channel.pop())
+        truth.epoch, truth.version, truth.users, truth.models = truth.past[1]  # and no connection broke
+        for user in ("dan", "eve", "fay"):
+            truth.toggle(user)
+        truth.apply(truth.channel[0])
+        await steps()
+        assert copy.users == {"ann", "dan", "eve", "fay"}
+        task.cancel()
+
+    run(scenario)
+
+
+def test_a_renewal_that_shows_another_epoch_or_an_older_version_leads_to_a_snapshot_at_once() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = a_copy(truth)
+        task = asyncio.create_task(copy.run())
+        truth.toggle("ann")
+        truth.ready()
+        await steps()
+        assert truth.snapshots == 1
+        for epoch, version in ((truth.epoch, 1), ("another", 1), (truth.epoch, 0)):
+            before = truth.snapshots
+            copy.check(epoch, version, asked_at=copy.position)
+            await steps()
+            assert truth.snapshots == before + ((epoch, version) != (truth.epoch, 1))
+        task.cancel()
+
+    run(scenario)
+
+
+def test_waiting_ends_in_vain_after_its_time() -> None:
+    async def scenario() -> None:
+        truth, loop = Truth(), asyncio.get_running_loop()
+        copy = a_copy(truth)
+        began = loop.time()
+        assert not await copy.synchronised(5)
+        assert not await copy.wait_for("epoch-0", 1, 5)
+        assert loop.time() - began == pytest.approx(10)
+
+    virtual_time.run(scenario())
+
+
+def test_a_snapshot_says_what_it_changed_and_what_may_have_been_missed() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        told: list[Difference] = []
+        copy = a_copy(truth, told.append)
+        task = asyncio.create_task(copy.run())
+
+        async def seen() -> Difference:
+            truth.channel.clear()
+            copy.want_snapshot()
+            await steps()
+            return told[-1]
+
+        ann, nobody = frozenset({"ann"}), frozenset[str]()
+        truth.toggle("ann")
+        assert await seen() == Difference(ann, nobody, rooms_changed=True, fresh=True, missed=True)
+        assert await seen() == Difference()
+        truth.toggle_model("m")
+        assert await seen() == Difference(models_changed=True, rooms_changed=True, missed=True)
+        truth.begin_epoch()
+        assert await seen() == Difference(rooms_changed=True, fresh=True, missed=True)
+        assert len(told) == copy.counts["snapshot"] == 4
+        task.cancel()
+
+    run(scenario)
+
+
+def test_a_change_says_whether_models_are_others_than_before() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        told: list[Difference] = []
+        copy = a_copy(truth, told.append)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        for happens in ("toggle_model", "toggle", "toggle_model"):
+            getattr(truth, happens)("x")
+            truth.apply(truth.channel.pop())
+            assert told[-1].models_changed == (happens == "toggle_model")
+            assert copy.models == truth.models
         task.cancel()
 
     run(scenario)

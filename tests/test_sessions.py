@@ -223,6 +223,7 @@ def test_a_session_that_changes_its_user_belongs_to_the_new_one_alone() -> None:
         await lab.sessions.register(a_session("sid", "ann", "user:ann"), None)
         await lab.sessions.register(a_session("sid", "bob", "user:bob"), None)
         assert lab.sessions.of_user("ann") == []
+        assert lab.sessions.users() == ["bob"]
         assert lab.sessions.of_user("bob") == ["sid"]
         assert lab.sessions.rooms_of("bob") == {"user:bob"}
         assert lab.sessions.rooms_of("ann") == frozenset()

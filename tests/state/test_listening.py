@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from realtime.directory import User
-from realtime.state import RedisState, Session
+from realtime.state import MemoryState, RedisState, Session
 from tests.state.backends import Backend, Heard, linked
 
 ANN, BOB = User("ann", "", "", ""), User("bob", "", "", "")
@@ -66,3 +66,11 @@ async def test_two_fleets_on_one_server_do_not_see_each_other(redis_url: str, re
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
             await client.delete(*[key async for key in client.scan_iter(match=f"{{{redis_prefix}*")])
+
+
+async def test_who_listened_before_the_start_is_told_to_take_a_snapshot_then() -> None:
+    state, heard = MemoryState(), Heard()
+    state.listen(heard.on_change, heard.on_ready)
+    assert heard.ready == 0
+    await state.start()
+    assert heard.ready == 1

@@ -7,6 +7,7 @@ sequence makes lie near each other: rounded, they are equal on both, and their o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import re
 from dataclasses import dataclass
@@ -195,3 +196,19 @@ def rounded(value: Any) -> Any:
     if isinstance(value, int | float) and GRAIN / 2 < value < 2 * START:
         return ("time", round(value / GRAIN))
     return value
+
+
+def test_scripts_are_loaded_where_python_refuses_weak_digests_for_security(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = hashlib.sha1
+
+    def strict(data: bytes, *, usedforsecurity: bool = True) -> Any:
+        if usedforsecurity:
+            raise ValueError("disabled for FIPS")
+        return plain(data, usedforsecurity=False)
+
+    monkeypatch.setattr(hashlib, "sha1", strict)
+    assert {name: script.sha for name, script in load_scripts().items()} == {
+        name: script.sha for name, script in SCRIPTS.items()
+    }

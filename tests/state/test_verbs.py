@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import fakeredis
 import pytest
 from redis.crc import key_slot
 
 from realtime.directory import User
+from realtime.errors import SchemaMismatch
 from realtime.link import RedisLink, SingleConnector
 from realtime.state import Change, MemoryState, Outcome, Reaped, RedisState, Session, Token
 from tests.state.backends import Backend, opened
@@ -118,6 +118,7 @@ async def test_a_model_ends_when_the_last_who_uses_it_goes_whoever_used_it_befor
     (change,) = await announced(backend, at)
     assert (change.leaves, change.ended) == (("bob",), ("gpt",))
     assert (await state.snapshot()).models == set()
+    assert not any(key.startswith("model") for key in await backend.dump())
     await state.touch("a", ["gpt"], ttl_ms=MINUTE)
     assert (await state.snapshot()).models == {"gpt"}
 
@@ -164,6 +165,8 @@ async def test_models_that_ended_make_room_for_others_and_leave_nothing_behind(b
     await state.unregister(["a"])
     keys = await backend.dump()
     assert all(sid != b"a" for key in keys if key.startswith("model:") for sid, _ in keys[key][1])
+    if isinstance(state, MemoryState):
+        assert all("a" not in sids for sids in state._models.values())
     assert await state.models_in_use() == ["old"]
 
 
@@ -201,6 +204,30 @@ async def test_a_model_that_ended_does_not_end_again_when_its_last_user_goes(bac
     await state.unregister(["a"])
     (change,) = await announced(backend, at)
     assert (change.leaves, change.ended) == (("ann",), ())
+
+
+async def test_what_a_reaped_session_used_ends_with_it(backend: Backend) -> None:
+    state = backend.state
+    await state.acquire("one", MINUTE)
+    await state.register("one", [session("a", ANN)])
+    await state.touch("a", ["gpt"], ttl_ms=MINUTE)
+    await state.release("one")
+    at = await version(backend)
+    await state.reap()
+    (change,) = await announced(backend, at)
+    assert (change.leaves, change.ended) == (("ann",), ("gpt",))
+    assert await state.usage() == {}
+
+
+async def test_in_memory_a_lease_that_was_reaped_leaves_nothing_behind() -> None:
+    state = MemoryState()
+    await state.acquire("one", MINUTE)
+    await state.register("one", [session("a", ANN, "channel:a")])
+    await state.release("one")
+    assert await state.reap() == Reaped(1, False)
+    assert not state._rooms
+    assert not state._instances
+    assert not state._reaping
 
 
 # Sizes
@@ -252,6 +279,22 @@ async def test_sessions_in_very_many_rooms_are_reaped_a_few_at_a_time(
         assert (first.sessions, first.more) == (5, True)
         assert (second.sessions, second.more) == (3, False)
         assert (await backend.dump()).keys() == {"schema", "meta"}
+
+
+async def test_entries_that_belong_to_no_session_are_reaped_and_take_nobody_along(
+    redis_backend: Backend,
+) -> None:
+    """As after somebody's hand was at the keys."""
+    state, client = redis_backend.state, redis_backend.client
+    assert client is not None
+    assert isinstance(state, RedisState)
+    await state.acquire("old", MINUTE)
+    await state.acquire("new", MINUTE)
+    await state.register("new", [session("moved")])
+    await client.zadd(f"{state.root}:instance:old", {"moved": 1, "gone": 2})
+    await state.release("old")
+    assert await state.reap() == Reaped(2, False)
+    assert set(await state.sessions()) == {"moved"}
 
 
 async def test_a_session_is_found_among_others_of_like_names(backend: Backend) -> None:
@@ -332,18 +375,21 @@ async def test_a_fencing_token_grows_with_every_change_of_hands(backend: Backend
 # To the millisecond
 
 
-@pytest.fixture(params=["memory", "fakeredis"])
-def exact(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MemoryState | RedisState]:
-    """A state whose clock stands still; a real server's cannot."""
-    if request.param == "memory":
-        yield MemoryState(clock=lambda: 2_000_000_000.0)
-        return
+@pytest.fixture
+def exact_redis(monkeypatch: pytest.MonkeyPatch) -> RedisState:
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
     server = fakeredis.FakeServer()
     link = RedisLink(SingleConnector("", make=lambda: fakeredis.FakeAsyncRedis(server=server)), timeout=20)
-    yield RedisState(link, root="{test:realtime}")
+    return RedisState(link, root="{test:realtime}")
+
+
+@pytest.fixture(params=["memory", "fakeredis"])
+def exact(request: pytest.FixtureRequest) -> MemoryState | RedisState:
+    """A state whose clock stands still; a real server's cannot."""
+    if request.param == "memory":
+        return MemoryState(clock=lambda: 2_000_000_000.0)
+    state: RedisState = request.getfixturevalue("exact_redis")
+    return state
 
 
 async def test_times_end_at_their_millisecond(exact: MemoryState | RedisState) -> None:
@@ -372,6 +418,41 @@ async def test_times_end_at_their_millisecond(exact: MemoryState | RedisState) -
     assert await exact.lock_acquire("cleanup", "a", 1000) == 2
     assert (await exact.reap()).sessions == 1
     assert await exact.revoked([Token("ann", "t", None)]) == [False]
+
+
+async def test_a_use_that_ends_in_this_millisecond_does_not_keep_its_model_when_the_other_user_goes(
+    exact: MemoryState | RedisState,
+) -> None:
+    await exact.acquire("one", MINUTE)
+    await exact.register("one", [session("a"), session("b", BOB)])
+    await exact.touch("a", ["gpt"], ttl_ms=1000)
+    await exact.touch("b", ["gpt"], ttl_ms=2000)
+    exact.clock_offset_ms = 1000
+    await exact.unregister(["b"])
+    assert (await exact.snapshot()).models == set()
+
+
+async def test_a_renewed_lock_is_held_for_its_new_time(exact: MemoryState | RedisState) -> None:
+    await exact.lock_acquire("cleanup", "a", 1000)
+    exact.clock_offset_ms = 500
+    assert await exact.lock_renew("cleanup", "a", 1000)
+    exact.clock_offset_ms = 1499
+    assert await exact.lock_acquire("cleanup", "b", 1000) is None
+    exact.clock_offset_ms = 1500
+    assert await exact.lock_acquire("cleanup", "b", 1000) == 2
+
+
+async def test_a_fleet_of_another_schema_whose_last_lease_ends_now_lives_no_more(
+    exact_redis: RedisState,
+) -> None:
+    await exact_redis.acquire("old", 1000)
+    newer = RedisState(exact_redis._link, root=exact_redis.root, schema="another")
+    newer.clock_offset_ms = 999
+    with pytest.raises(SchemaMismatch):
+        await newer.acquire("new", 1000)
+    newer.clock_offset_ms = 1000
+    await newer.acquire("new", 1000)
+    assert set(await newer.leases()) == {"new"}
 
 
 async def test_a_user_is_revoked_up_to_the_millisecond(exact: MemoryState | RedisState) -> None:
