@@ -59,6 +59,10 @@ class Faults:
         self.fault(f"{one} and {other} reach each other again")
         self.network.mend(one, other)
 
+    def burden(self, host: str, seconds: float) -> None:
+        """Every turn of this host takes CPU time from now on: what comes meanwhile waits."""
+        self.world.nodes[host].turn_seconds = seconds
+
     def skew(self, host: str, seconds: float) -> None:
         self.world.nodes[host].clock_skew = seconds
 

@@ -79,3 +79,22 @@ def test_two_crashes_of_one_instance_at_once_are_one() -> None:
         assert (await lab.connect("ann-1", "ann", "api-1")).sid is not None
 
     Lab(load("realtime"), PlainSchedule()).run(scenario)
+
+
+def test_a_host_that_is_slow_keeps_its_clients_waiting_and_loses_nothing() -> None:
+    async def connect(lab: Lab, seconds: float) -> float:
+        await lab.start("api-1")
+        lab.burden("api-1", seconds)
+        before = lab.world.now
+        tab = await lab.connect("ann-1", "ann", "api-1")
+        took = lab.world.now - before
+        await lab.checks.reaches_once(tab, [tab], "heard")
+        return took
+
+    async def scenario(lab: Lab) -> None:
+        times.append(await connect(lab, seconds))
+
+    times: list[float] = []
+    for seconds in (0.0, 0.002):
+        Lab(load("realtime"), PlainSchedule()).run(scenario)
+    assert times[1] > 2 * times[0]
