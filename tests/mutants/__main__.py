@@ -19,7 +19,7 @@ from sim.processes.redis import RedisServer
 from . import report
 from .found import all_mutants
 from .mutant import Mutant
-from .runner import SURVIVED, BaselineFailed, Fate, run
+from .runner import KILLED, SURVIVED, BaselineFailed, Fate, run
 
 
 @click.command()
@@ -30,9 +30,9 @@ from .runner import SURVIVED, BaselineFailed, Fate, run
 @click.option("--sample", type=click.IntRange(1), help="So many of them, drawn by --seed.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
-    "--survivors",
+    "--again",
     is_flag=True,
-    help="Those that survived when they last ran, and new ones.",
+    help="Those that survived or ran out of time when they last ran, and new ones.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Show the mutants and run nothing.")
 @click.option("--no-report", is_flag=True, help="Leave the report as it is.")
@@ -41,7 +41,7 @@ def main(
     jobs: int,
     sample: int | None,
     seed: int,
-    survivors: bool,
+    again: bool,
     only_list: bool,
     no_report: bool,
 ) -> None:
@@ -51,8 +51,8 @@ def main(
     if only:
         mutants = [mutant for mutant in mutants if any(word in mutant.name for word in only)]
     known = {row["name"]: row for row in report.saved()}
-    if survivors:
-        mutants = [each for each in mutants if known.get(each.name, {}).get("outcome", SURVIVED) == SURVIVED]
+    if again:
+        mutants = [each for each in mutants if known.get(each.name, {}).get("outcome", SURVIVED) != KILLED]
     if sample is not None:
         mutants = random.Random(seed).sample(mutants, min(sample, len(mutants)))
     if not mutants:

@@ -13,6 +13,9 @@ from .nursery import LATE, SILENT, Child, Nursery, Verdict
 TIMES_BASELINE, MORE_SECONDS = 4.0, 20.0
 """How much longer than on the layer as it is a stage may take."""
 
+FAIR_TIMES = 2.0
+"""How much slower the machine may have become before one that was late gets another chance."""
+
 POLL_SECONDS = 0.01
 
 KILLED, TIMED_OUT, SURVIVED = "killed", "timed out", "survived"
@@ -35,34 +38,43 @@ class Fate:
 
 
 class Baselines:
-    """How long each stage takes on the layer as it is; measured when it is first needed."""
+    """How long each stage takes on the layer as it is; measured when it is first needed, and when it is doubted."""
 
     def __init__(self, nursery: Nursery, told: Callable[[str], None]) -> None:
         self._nursery = nursery
         self._told = told
         self._took: dict[Stage, float] = {}
 
-    def seconds(self, stage: Stage) -> float:
-        """Raises ``BaselineFailed``."""
+    def limit(self, stage: Stage) -> float:
+        """Seconds that the stage may take on a mutant. Raises ``BaselineFailed``."""
         if stage not in self._took:
-            # Twice at most: on a busy machine a test that waits for a real server may fail once.
-            verdict = self._run(stage)
-            if not verdict.survived and not stage.steady:
-                verdict = self._run(stage)
-            if not verdict.survived:
-                failed = verdict.test or verdict.how
-                raise BaselineFailed(f"{stage.name}: {failed} fails without any mutant: {verdict.message}")
-            if not verdict.passed:
-                raise BaselineFailed(f"{stage.name}: no test ran")
-            self._took[stage] = verdict.seconds
-            self._told(f"without a mutant: {stage.name}, {verdict.passed} tests, {verdict.seconds:.1f} s")
-        return self._took[stage]
+            self._measure(stage)
+        return TIMES_BASELINE * self._took[stage] + MORE_SECONDS
 
-    def _run(self, stage: Stage) -> Verdict:
-        return _wait(self.child(stage, None, list(stage.arguments), seconds=600.0))
+    def was_fair(self, stage: Stage) -> bool:
+        """Measures again: False if the machine is so much busier now that the limit was too short."""
+        before = self._took[stage]
+        self._measure(stage)
+        return self._took[stage] < FAIR_TIMES * before
 
     def child(self, stage: Stage, mutant: Mutant | None, arguments: list[str], *, seconds: float) -> Child:
         return self._nursery.child(mutant, [f"--timeout={stage.each}", *arguments], seconds=seconds)
+
+    def _measure(self, stage: Stage) -> None:
+        # Twice at most: on a busy machine a test that waits for a real server may fail once.
+        verdict = self._run(stage)
+        if not verdict.survived and not stage.steady:
+            verdict = self._run(stage)
+        if not verdict.survived:
+            failed = verdict.test or verdict.how
+            raise BaselineFailed(f"{stage.name}: {failed} fails without any mutant: {verdict.message}")
+        if not verdict.passed:
+            raise BaselineFailed(f"{stage.name}: no test ran")
+        self._took[stage] = verdict.seconds
+        self._told(f"without a mutant: {stage.name}, {verdict.passed} tests, {verdict.seconds:.1f} s")
+
+    def _run(self, stage: Stage) -> Verdict:
+        return _wait(self.child(stage, None, list(stage.arguments), seconds=600.0))
 
 
 def run(
@@ -113,7 +125,8 @@ class _Trial:
             # The machine was slow; the test says nothing against this mutant.
             self._acquitted.append(first.test)
         elif verdict.how == LATE:
-            return self._fate(TIMED_OUT, verdict)
+            if self._baselines.was_fair(stage):
+                return self._fate(TIMED_OUT, verdict)
         elif not verdict.survived:
             if stage.steady or verdict.how == SILENT:
                 return self._fate(KILLED, verdict)
@@ -128,7 +141,7 @@ class _Trial:
 
     def _start(self) -> Child:
         stage = self._left[0]
-        limit = TIMES_BASELINE * self._baselines.seconds(stage) + MORE_SECONDS
+        limit = self._baselines.limit(stage)
         if self._suspect is not None and "::" in self._suspect.test:
             return self._baselines.child(stage, self._mutant, [self._suspect.test], seconds=limit)
         passed_over = [f"--deselect={test}" for test in self._acquitted]
