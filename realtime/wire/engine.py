@@ -257,7 +257,7 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
             await super().send(message)
         finally:
             self._outlet.sender = None
-        queue.handed_over()
+            queue.handed_over()
 
     async def wait(self) -> Any:
         """Adds to WebSocket.wait: until the session has moved here, TimeoutError (which stock takes for a
