@@ -14,6 +14,7 @@ import socketio
 from realtime.errors import Close
 from realtime.wire import Limits, WireManager, WireServer
 from realtime.wire.connection import Connection
+from realtime.wire.engine import BATCH_BYTES
 from realtime.wire.outgoing import Outgoing
 from realtime.wire.packets import PACKET_COST, SharedPacket
 from realtime.wire.watch import Watch
@@ -174,27 +175,80 @@ async def test_its_session_has_left_at_once_while_its_connection_is_still_full()
         assert stuck.queue.outlet.buffered() > 0
 
 
-async def test_where_the_connection_cannot_be_seen_everything_ends_all_the_same() -> None:
+@asynccontextmanager
+async def wrapped(wrap: Any, **options: Any) -> AsyncIterator[tuple[Instance, list[Any]]]:
+    """An instance behind a middleware `wrap(receive, send)`; and the requests that it still handles."""
     manager = WireManager(None)
-    server = WireServer(manager, limits=Limits(max_outgoing_bytes=LIMIT), ping_interval=0.5, ping_timeout=0.5)
+    server = WireServer(manager, limits=Limits(max_outgoing_bytes=LIMIT), **options)
     server.on("connect", lambda sid, environ, auth: manager.admit(sid))
     inner = socketio.ASGIApp(server)
+    handled: list[Any] = []
 
-    async def hiding(scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        handled.append(scope)
+        try:
+            await inner(scope, *wrap(receive, send))
+        finally:
+            handled.remove(scope)
+
+    async with running(server, app) as port:
+        yield Instance(server, port), handled
+        await server.aclose(timeout=1.0)
+
+
+async def test_where_the_connection_cannot_be_seen_everything_ends_all_the_same() -> None:
+    def hide(receive: Any, send: Any) -> Any:
         async def hidden() -> Any:
             return await receive()
 
-        await inner(scope, hidden, send)
+        return hidden, send
 
-    async with running(server, hiding) as port, Deaf.to(port):
-        instance = Instance(server, port)
+    async with (
+        wrapped(hide, ping_interval=0.5, ping_timeout=0.5) as (instance, handled),
+        Deaf.to(instance.port),
+    ):
         stuck = session(instance)
         stuck.linger = 0.2
         await emit_until(instance, lambda: stuck.closing)
         assert stuck.queue.outlet.buffered() == 0
-        assert server.counters.slow_consumers == 1
-        await until(instance.nothing_left)
-        await server.aclose(timeout=1.0)
+        assert instance.server.counters.slow_consumers == 1
+        await until(lambda: instance.nothing_left() and not handled, "the end of the websocket's task")
+
+
+async def test_of_what_the_writer_has_taken_only_the_one_packet_under_way_still_goes_out() -> None:
+    gate = asyncio.Semaphore(2)  # the handshake and CONNECT
+
+    def hold(receive: Any, send: Any) -> Any:
+        async def held(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                await gate.acquire()
+            await send(message)
+
+        return receive, held
+
+    async with wrapped(hold) as (instance, _handled), Websocket.to(instance) as client:
+        stuck = session(instance)
+        take, batches = stuck.queue.take, []
+
+        async def noted(most: int) -> list[Any]:
+            batches.append(await take(most))
+            return list(batches[-1])
+
+        stuck.queue.take = noted
+        for number in range(15):
+            await instance.server.emit("piece", (number, "x" * PIECE))
+        for number in range(7):
+            gate.release()
+            assert parsed(await client.receive())[1] == number
+        await until(lambda: batches, "the second time that the writer takes")
+        assert 1 < max(map(len, batches)) <= BATCH_BYTES // PIECE, "a writer takes little at once"
+        sent = await emit_until(instance, lambda: stuck.closing)
+        assert sent > LIMIT // PIECE // 2
+        for _ in range(100):
+            gate.release()
+        code, _reason, packets = await client.closed()
+        assert code == 1012
+        assert [parsed(packet)[0] for packet in packets] == ["piece", "closing"]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
