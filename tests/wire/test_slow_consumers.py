@@ -237,7 +237,7 @@ async def test_of_what_the_writer_has_taken_only_the_one_packet_under_way_still_
         stuck.queue.take = noted
         for number in range(15):
             await instance.server.emit("piece", (number, "x" * PIECE))
-        for number in range(7):
+        for number in range(5):
             gate.release()
             assert parsed(await client.receive())[1] == number
         await until(lambda: batches, "the second time that the writer takes")
@@ -319,6 +319,37 @@ async def test_an_answer_to_a_poll_that_was_not_read_is_seen_when_the_client_pol
         assert instance.server.counters.slow_consumers == 1
         await until(lambda: unread.buffered() == 0, "the end of the unread answer")
         writer.transport.abort()
+
+
+async def test_nobody_answers_for_whoever_used_the_same_connection_after_him() -> None:
+    """As behind a proxy that keeps its connections: one that goes on to a deaf client was a good one's before."""
+    limits = Limits(max_outgoing_bytes=1 << 30, slow_seconds=3600)
+    async with (
+        serving(limits=limits) as instance,
+        Polling.to(instance) as good,
+        Polling.to(instance) as deaf,
+    ):
+        (good_sid, deaf_sid), sockets = instance.manager.book.members, instance.server.eio.sockets
+        mine, his = sockets.values()
+        reader, writer = await asyncio.open_connection("127.0.0.1", instance.port)
+        await instance.server.emit("x", to=good_sid)
+        writer.write(_get(good.url.removeprefix(instance.http)))
+        assert parsed((await http.response(reader)).body.decode()) == ["x"]
+        for number in range(1500):
+            await instance.server.emit("piece", (number, "x" * PIECE), to=deaf_sid)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(_get(deaf.url.removeprefix(instance.http)))
+        await until(lambda: his.queue.outlet is not None and his.queue.outlet.buffered() > HIGH_WATER)
+        assert mine.queue.waiting == 0
+        await instance.server.emit("y", to=good_sid)
+        assert parsed(await good.receive()) == ["y"]
+        assert instance.server.counters.slow_consumers == 0
+        writer.transport.abort()
+
+
+def _get(path: str) -> bytes:
+    """A poll on a connection that is to be used again."""
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
 async def test_one_message_larger_than_the_bound_reaches_who_reads() -> None:
