@@ -33,7 +33,7 @@ from realtime.shared_channels import SharedChannels
 from realtime.state import MemoryState, RedisState, SessionPool, State, UsagePool, UserPool
 from realtime.tasks import Supervisor
 from realtime.usage import UsageAudience
-from realtime.wire import Bus, WireManager, WireServer
+from realtime.wire import Bus, Limits, WireManager, WireServer
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,14 @@ class RealtimeServer:
         self.wire = WireServer(
             self.manager,
             max_pending_events=settings.realtime_max_pending_events,
+            limits=Limits(
+                max_outgoing_bytes=settings.realtime_max_outgoing_bytes,
+                slow_seconds=settings.realtime_slow_consumer_seconds,
+                handshake_seconds=settings.realtime_handshake_seconds,
+                max_events_per_second=settings.realtime_max_events_per_second,
+                max_event_burst=settings.realtime_max_event_burst,
+                max_rooms=settings.realtime_max_rooms_per_session,
+            ),
             transports=settings.transports,
             allow_upgrades=settings.enable_websocket_support,
             cors_allowed_origins=settings.cors_origins,

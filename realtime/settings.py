@@ -19,6 +19,8 @@ from realtime.errors import SettingsError
 from realtime.secret import DEMO_SECRET_KEY, MIN_SECRET_BYTES, weakness
 
 _ENVIRONMENT_NAMES = {"demo": "REALTIME_DEMO"}
+OWN_ROOMS = 10
+"""Rooms of a session that are not channels: its user's, and audiences."""
 _SECRETS = frozenset({"webui_secret_key", "websocket_redis_url", "database_url"})
 
 
@@ -118,6 +120,7 @@ class Settings(BaseSettings):
     realtime_state_timeout_seconds: float = _seconds(2, at_most=60)
     realtime_auth_grace_seconds: float = _seconds(15)
     realtime_handshake_seconds: float = _seconds(45)
+    realtime_slow_consumer_seconds: float = _seconds(10)
     realtime_shutdown_grace_seconds: float = _seconds(10)
     realtime_usage_seconds: float = _seconds(3)
     realtime_list_interval_seconds: float = _seconds(0.25, at_most=60)
@@ -131,8 +134,12 @@ class Settings(BaseSettings):
     realtime_max_unauthenticated: int = _count(1000, at_most=1_000_000)
     realtime_max_models_per_session: int = _count(100, at_most=10_000)
     realtime_max_channels_per_user: int = _count(1000, at_most=100_000)
+    realtime_max_rooms_per_session: int = _count(2000, at_most=1_000_000)
+    realtime_max_events_per_second: int = _count(100, at_most=1_000_000)
+    realtime_max_event_burst: int = _count(200, at_most=1_000_000)
     realtime_max_pending_events: int = _count(256, at_most=1_000_000)
     realtime_max_payload_bytes: int = _count(1_000_000, at_least=1024, at_most=100_000_000)
+    realtime_max_outgoing_bytes: int = _count(1_048_576, at_least=1024, at_most=1_000_000_000)
     realtime_max_bus_message_bytes: int = _count(1_048_576, at_least=1024, at_most=100_000_000)
     # The database's id columns hold 256 characters.
     realtime_max_id_length: int = _count(256, at_most=256)
@@ -234,6 +241,12 @@ class Settings(BaseSettings):
             wrong.append(
                 f"REALTIME_STATE_TIMEOUT_SECONDS: got {self.realtime_state_timeout_seconds:g}; must be less"
                 f" than REALTIME_LEASE_SECONDS ({self.realtime_lease_seconds:g}), or one slow answer costs it"
+            )
+        rooms, channels = self.realtime_max_rooms_per_session, self.realtime_max_channels_per_user
+        if rooms < channels + OWN_ROOMS:
+            wrong.append(
+                f"REALTIME_MAX_ROOMS_PER_SESSION: got {rooms}; must be at least {OWN_ROOMS} more than"
+                f" REALTIME_MAX_CHANNELS_PER_USER ({channels}), for each channel is a room"
             )
         return wrong
 

@@ -38,6 +38,11 @@ class Counters:
     packets_held_back_dropped: int = 0
     disconnects_failed: int = 0
     lanes_flooded: int = 0
+    events_refused: int = 0
+    rooms_refused: int = 0
+    sockets_flooding: int = 0
+    slow_consumers: int = 0
+    handshakes_expired: int = 0
     lane_workers_lost: int = 0
     closed_by_server: int = 0
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from socketio import packet
 from socketio.async_manager import AsyncManager
 
-from realtime.errors import Close
+from realtime.errors import Close, LimitExceeded
 
 from .calls import Asker, CallbackAsker
 from .counters import Counters, QuietLog
-from .packets import Wire, arguments, encode
+from .packets import Wire, arguments, cost, encode
 from .rooms import Member, Rooms, State
 from .tasks import Tasks
 
@@ -38,6 +38,8 @@ class LocalDelivery(AsyncManager):
 
     max_held = 200
     """Packets that wait for one socket's CONNECT; beyond, its connection is closed and it comes back."""
+    max_refused_rooms = 100
+    """Rooms that a socket in too many may still try to enter before it is closed."""
     max_asks = 1000
     """Acknowledgements one socket may owe; beyond, the oldest is given up."""
 
@@ -129,8 +131,9 @@ class LocalDelivery(AsyncManager):
             return
         if member.held is None:
             member.socket.post(wire)
-        elif len(member.held) < self.max_held:
+        elif len(member.held) < self.max_held and member.held_cost <= self.server.limits.max_outgoing_bytes:
             member.held.append(wire)
+            member.held_cost += sum(map(cost, wire))
         else:
             self.counters.packets_held_back_dropped += 1
             self.server.close_connection(member.eio_sid, Close.HANDLER_FAILED)
@@ -211,10 +214,14 @@ class LocalDelivery(AsyncManager):
         return self.book.get(room, namespace) is not None
 
     def basic_enter_room(self, sid: str, namespace: str, room: str, eio_sid: str | None = None) -> None:
-        """Replaces BaseManager.basic_enter_room. A socket that is gone enters nothing, quietly."""
+        """Replaces BaseManager.basic_enter_room. A socket that is gone enters nothing, quietly; one that is in as
+        many rooms as it may be raises `LimitExceeded`, and one that goes on is closed.
+        """
         member = self.book.get(sid, namespace)
         if member is None:
             raise ValueError("sid is not connected to requested namespace")
+        if len(member.rooms) >= self.server.limits.max_rooms:
+            self._check_rooms(member, room)
         if self.book.enter(member, room):
             self._changed(member)
 
@@ -240,6 +247,16 @@ class LocalDelivery(AsyncManager):
             self._unknown_ack(sid, id)
         else:
             self.acknowledged(member, id, data)
+
+    def _check_rooms(self, member: Member, room: str) -> None:
+        if member.gone is not None or room in member.rooms or room == member.sid:
+            return
+        self.counters.rooms_refused += 1
+        member.rooms_refused += 1
+        if member.rooms_refused > self.max_refused_rooms:
+            self.counters.sockets_flooding += 1
+            self.server.close_connection(member.eio_sid, Close.FLOODING)
+        raise LimitExceeded(f"a socket may be in {self.server.limits.max_rooms} rooms: leave some first")
 
     def _changed(self, member: Member) -> None:
         if self.on_rooms_changed is not None:

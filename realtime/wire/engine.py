@@ -11,11 +11,19 @@ import engineio  # type: ignore[import-untyped]  # no stubs exist
 from engineio import async_socket, exceptions, packet
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
+from realtime.errors import Close
+
+from .limits import Limits
+from .outgoing import Outgoing, Outlet
 from .packets import SharedPacket, Wire, WirePayload
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
 SERVICE_RESTART = 1012
+ALL = 1 << 62
+BATCH_BYTES = 65_536
+"""What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
+_TAKEN = "realtime.taken"
 _FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.UPGRADE, packet.CLOSE)
 
 
@@ -23,10 +31,15 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     """One Engine.IO session."""
 
     linger = 5.0
-    """How long, in seconds, the last packets wait for the next poll of a session that was shut."""
+    """How long, in seconds, the last packets wait for the client of a session that was shut: for its next poll, or
+    until it has read what went before. Then the connection is aborted.
+    """
 
     def __init__(self, server: WireEngine, sid: str) -> None:
         super().__init__(server, sid)
+        self.server: WireEngine
+        self.queue = Outgoing()
+        self.packets = server.limits.packets()
         self.closing: bool
         self.closed: bool
         self.upgraded: bool
@@ -34,14 +47,18 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
         self._upgrade: WireWebSocket | None = None
+        self._end_at: asyncio.TimerHandle | None = None
 
     def post(self, packets: Wire) -> bool:
-        """Queue packets at once and together; False if the session is closing.
+        """Queue packets at once and together; False if the session is closing, also because too much waits for it.
 
         Replaces AsyncSocket.send on the way out: stock is a coroutine that looks at the clock for every
         packet and lets another task's packet in between a packet and its attachments.
         """
         if self.closing or self.closed:
+            return False
+        if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
+            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
             return False
         for each in packets:
             self.queue.put_nowait(each)
@@ -59,10 +76,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.closing = True
         self.close_code = code
         self.close_reason = reason
-        if not self.upgraded:
-            if self.queue.empty():
-                self.queue.put_nowait(SharedPacket(packet.NOOP))
-            asyncio.get_running_loop().call_later(self.linger, self._end)
+        if not self.upgraded and self.queue.empty():
+            self.queue.put_nowait(SharedPacket(packet.NOOP))
+        self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
         self.queue.put_nowait(None)
         if self.upgraded:
             self.closed = True
@@ -76,6 +92,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.server.sockets.get(self.sid) is self:
             del self.server.sockets[self.sid]
         self._abandon_upgrade()
+
+    def _give_up(self) -> None:
+        self._end()
+        if self.queue.outlet is not None:
+            self.queue.outlet.give_up()
+        self.queue.drop()
 
     def _abandon_upgrade(self) -> None:
         if self._upgrade is not None:
@@ -95,18 +117,30 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     async def receive(self, pkt: Any) -> None:
         """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
-        that is not a client's to send ends it, where stock logs a traceback or nothing.
+        that is not a client's to send ends it, where stock logs a traceback or nothing; so do too many.
         """
         if self.closing or self.closed:
             raise exceptions.SocketIsClosedError()
+        if not self.packets.take(asyncio.get_running_loop().time()):
+            self.server.refuse(self.sid, Close.FLOODING)
+            return
         if pkt.packet_type not in _FROM_CLIENTS:
             self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
             raise exceptions.UnknownPacketError()
         await super().receive(pkt)
 
+    async def poll(self) -> list[Any]:
+        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads."""
+        try:
+            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
+                return await self.queue.take(BATCH_BYTES if self.upgraded else ALL)
+        except (TimeoutError, asyncio.CancelledError):
+            raise exceptions.QueueEmpty() from None
+
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
         """Adds to AsyncSocket.handle_get_request: the poll that takes the last packets ends the session; an
-        upgrade is refused where websockets are not allowed, while another is under way, and at the end.
+        upgrade is refused where websockets are not allowed, while another is under way, and at the end. Who polls
+        on without having read the last answer is too slow.
         """
         if self.connected and _asks_for_websocket(environ):
             if "websocket" not in self.server.transports or self.upgrading or self.closing:
@@ -120,19 +154,41 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             # Who still polls is to get the last packets, which stock keeps for the websocket.
             self._abandon_upgrade()
             self.upgrading = False
+        self._check_last_answer()
+        moving = self.upgrading or self.upgraded
         packets = await super().handle_get_request(environ)
+        if isinstance(packets, list) and not moving:
+            environ[_TAKEN] = (self, len(packets))
         if self.closing and isinstance(packets, list):
             self._end()
         return packets
 
+    def answered(self, environ: dict[str, Any], count: int) -> None:
+        """The web server has the answer to a poll, so many packets."""
+        self.queue.handed_over(count)
+        if not self.upgraded:
+            self.queue.outlet = Outlet(environ)
+
+    def _check_last_answer(self) -> None:
+        outlet = self.queue.outlet
+        if outlet is not None and outlet.buffered():
+            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
+            outlet.give_up()
+        self.queue.outlet = None
+
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
         """Replaces AsyncSocket.handle_post_request: stock drops a request of more than 16 packets, or one that it
-        cannot decode, and answers "OK"; here the first is served and the second ends the session.
+        cannot decode, and answers "OK"; here the first is served and the second ends the session, and so does a
+        body that does not come.
         """
         length = int(environ.get("CONTENT_LENGTH", "0"))
         if length > self.server.max_http_buffer_size:
             raise exceptions.ContentTooLongError()
-        body = await environ["wsgi.input"].read(length)
+        try:
+            async with asyncio.timeout(self.server.limits.handshake_seconds):
+                body = await environ["wsgi.input"].read(length)
+        except TimeoutError as error:
+            raise exceptions.UnknownPacketError() from error
         if self._is_shut():
             return
         try:
@@ -162,6 +218,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self._upgrade = None
             if self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
+                self.queue.drop()
+                if self._end_at is not None and not self.queue.waiting:
+                    self._end_at.cancel()
             else:
                 await ws.close()
 
@@ -178,6 +237,27 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
         super().__init__(handler, server)
         self._move_before = asyncio.get_running_loop().time() + server.ping_timeout
         self._waiting: asyncio.Timeout | None = None
+
+    async def __call__(self, environ: dict[str, Any]) -> Any:
+        self._outlet = Outlet(environ)
+        return await super().__call__(environ)
+
+    async def send(self, message: str | bytes) -> None:
+        """Adds to WebSocket.send: the session learns when its packets have gone, and some are not wanted any more."""
+        session: WireSocket = self.handler.__self__
+        if not session.upgraded:
+            await super().send(message)
+            return
+        queue = session.queue
+        if queue.skips():
+            return
+        queue.outlet = self._outlet
+        self._outlet.sender = asyncio.current_task()
+        try:
+            await super().send(message)
+        finally:
+            self._outlet.sender = None
+            queue.handed_over()
 
     async def wait(self) -> Any:
         """Adds to WebSocket.wait: until the session has moved here, TimeoutError (which stock takes for a
@@ -198,11 +278,12 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
             self._waiting.reschedule(0.0)
 
     async def close(self) -> None:
-        """Replaces WebSocket.close, which knows neither a close code nor a reason."""
+        """Replaces WebSocket.close, which knows neither a close code nor a reason, and waits until the client reads."""
         session: WireSocket = self.handler.__self__
         message = {"type": "websocket.close", "code": session.close_code, "reason": session.close_reason}
         try:
-            await self.asgi_send(message)
+            async with asyncio.timeout(session.linger):
+                await self.asgi_send(message)
         except Exception as error:
             session.server.logger.debug("%s: closing a closed websocket: %r", session.sid, error)
 
@@ -220,16 +301,26 @@ async def _translate_request(scope: Any, receive: Any, send: Any) -> dict[str, A
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
-    why.
+    why, `refuse` with one that is beyond its limits, to close it.
     """
 
     sockets: dict[str, WireSocket]
     start_service_task: bool
     _async: dict[str, Any]
 
-    def __init__(self, *, gone: Callable[[str, str], None], logger: logging.Logger, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        gone: Callable[[str, str], None],
+        refuse: Callable[[str, Close], None],
+        limits: Limits,
+        logger: logging.Logger,
+        **options: Any,
+    ) -> None:
         super().__init__(async_mode="asgi", logger=logger, **options)
         self.gone = gone
+        self.refuse = refuse
+        self.limits = limits
         self._async = {**self._async, "websocket": WireWebSocket, "translate_request": _translate_request}
 
     async def handle_request(self, *args: Any, **kwargs: Any) -> Any:
@@ -274,9 +365,20 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         session.connected = True
         headers = [("Set-Cookie", self._generate_sid_cookie(sid, self._cookie()))] if self.cookie else None
         try:
-            return self._ok(await session.poll(), headers=headers, jsonp_index=jsonp_index)
+            packets = await session.poll()
+            environ[_TAKEN] = (session, len(packets))
+            return self._ok(packets, headers=headers, jsonp_index=jsonp_index)
         except exceptions.QueueEmpty:
             return self._bad_request()
+
+    async def _make_response(self, response_dict: dict[str, Any], environ: dict[str, Any]) -> Any:
+        """Adds to AsyncServer._make_response: until here, what a poll took waits for its client."""
+        try:
+            return await super()._make_response(response_dict, environ)
+        finally:
+            session, count = environ.pop(_TAKEN, (None, 0))
+            if session is not None:
+                session.answered(environ, count)
 
     def _log_error_once(self, message: str, message_key: str) -> None:
         """Replaces BaseServer._log_error_once: a client's mistake, or its last request, is no error of the server."""

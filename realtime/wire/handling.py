@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from socketio import exceptions, packet
 
-from realtime.errors import Close, RealtimeError
+from realtime.errors import Close, LimitExceeded, RealtimeError
 
 from .connection import Connection
 from .incoming import MalformedPacketError
@@ -40,6 +40,7 @@ logger = logging.getLogger("realtime.wire")
 
 _INTERNAL = {"error": {"code": "internal", "message": "Internal error"}}
 _NOT_ADMITTED = "refused"
+_TOO_FAST = LimitExceeded("too many events at once: send fewer, or pause for a moment")
 
 
 class Handling(_Base):
@@ -54,7 +55,11 @@ class Handling(_Base):
         if came.packet_type == packet.CONNECT:
             if live:
                 raise MalformedPacketError("a second CONNECT")  # the reference server closes, too
-            self._connect_came(connection, namespace, came.data, size)
+            if self._may_send(connection):
+                self._connect_came(connection, namespace, came.data, size)
+            else:
+                error = {"message": str(_TOO_FAST), "data": {"code": _TOO_FAST.code}}
+                connection.socket.post(encode(packet.CONNECT_ERROR, error, namespace))
         elif member is None or not live:
             if not connection.greeted:
                 raise MalformedPacketError("not a CONNECT")
@@ -64,6 +69,10 @@ class Handling(_Base):
         elif came.packet_type == packet.DISCONNECT:
             # It said what it had to say before it left: what it sent first is still handled.
             self._leave(connection, member, self.reason.CLIENT_DISCONNECT, drop=False)
+        elif not self._may_send(connection):
+            if came.id is not None:
+                refusal = {"error": {"code": _TOO_FAST.code, "message": str(_TOO_FAST)}}
+                connection.socket.post(encode(packet.ACK, [refusal], namespace, cast(int, came.id)))
         else:
             job = partial(self._run_event, connection, member, came.data or [], cast(int | None, came.id))
             self._queue(connection, job, tag=member, size=size)
@@ -72,6 +81,18 @@ class Handling(_Base):
         if not connection.lane.put(job, tag=tag, weight=size):
             self.counters.lanes_flooded += 1
             self.close_connection(connection.eio_sid, Close.FLOODING)
+
+    def _may_send(self, connection: Connection) -> bool:
+        """Whether the client keeps to its rate of events. If not, what it sent is to be refused, and a client that
+        goes on is closed.
+        """
+        if connection.events.take(asyncio.get_running_loop().time()):
+            return True
+        self.counters.events_refused += 1
+        if connection.events.ignored:
+            self.counters.sockets_flooding += 1
+            self.close_connection(connection.eio_sid, Close.FLOODING)
+        return False
 
     # --- CONNECT
 
@@ -149,6 +170,7 @@ class Handling(_Base):
             await self._run_disconnect(connection, member)
             return
         member.state = State.CONNECTED
+        connection.joined = True
         held, member.held = member.held or (), None
         connection.socket.post(encode(packet.CONNECT, {"sid": member.sid}, member.namespace))
         for wire in held:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketio.packet import Packet
 
-from realtime.errors import Close, MessageTooLarge
+from realtime.errors import Close, LimitExceeded, MessageTooLarge
 
 from .calls import Question, RemoteAsker
 from .delivery import logger
@@ -165,7 +165,10 @@ class Inbound:
             _text(message, field)
         if method != "disconnect":
             _text(message, "room")
-        await self._manager.handle_as_stock(method, message)
+        try:
+            await self._manager.handle_as_stock(method, message)
+        except LimitExceeded as error:  # counted; whoever asked is on another instance and does not wait
+            self._manager.quiet.warning("rooms", "Another instance asked for one room too many: %s", error)
 
     def _answered(self, question: Question, args: Sequence[Any]) -> None:
         """Replaces AsyncPubSubManager._return_callback: does not make the reader of packets wait for the bus,

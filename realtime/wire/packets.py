@@ -16,6 +16,10 @@ Wire = Sequence["SharedPacket"]
 """
 
 
+PACKET_COST = 128
+"""What keeping a packet takes beside its bytes, about: a thousand tiny ones are not free."""
+
+
 class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exist
     """A packet that several sockets send, some by websocket and some by polling.
 
@@ -25,6 +29,7 @@ class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exis
 
     def __init__(self, packet_type: int, data: object = None) -> None:
         super().__init__(packet_type, data=data)
+        self.cost = PACKET_COST + _size(data)
         self._forms: dict[bool, str | bytes] = {}
 
     def encode(self, b64: bool = False) -> str | bytes:
@@ -34,6 +39,17 @@ class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exis
             self.encode_cache = None
             form = self._forms[b64] = super().encode(b64=b64)
         return form
+
+
+def cost(each: engine_packet.Packet) -> int:
+    """The bytes that a packet counts for while it waits: its frame's, and `PACKET_COST`. (Base64 is not counted.)"""
+    return each.cost if isinstance(each, SharedPacket) else PACKET_COST + _size(each.data)
+
+
+def _size(data: object) -> int:
+    if isinstance(data, str):
+        return len(data) if data.isascii() else len(data.encode())
+    return len(data) if isinstance(data, bytes) else 0
 
 
 class WirePayload(engine_payload.Payload):  # type: ignore[misc]  # no stubs exist

@@ -27,10 +27,22 @@ class Member:
 
     `held` collects what is addressed to it before its CONNECT packet, and is None afterwards. `gone` is the
     reason for which it left, as its disconnect handler is told, or None. `asks` are the acknowledgements it
-    owes.
+    owes, `rooms_refused` how many rooms it was not let into because it is in too many.
     """
 
-    __slots__ = ("asks", "eio_sid", "gone", "held", "namespace", "rooms", "sid", "socket", "state")
+    __slots__ = (
+        "asks",
+        "eio_sid",
+        "gone",
+        "held",
+        "held_cost",
+        "namespace",
+        "rooms",
+        "rooms_refused",
+        "sid",
+        "socket",
+        "state",
+    )
 
     def __init__(self, sid: str, eio_sid: str, namespace: str, socket: WireSocket) -> None:
         self.sid = sid
@@ -40,7 +52,9 @@ class Member:
         self.state = State.QUEUED
         self.gone: str | None = None
         self.rooms: set[str] = set()
+        self.rooms_refused = 0
         self.held: deque[Wire] | None = deque()
+        self.held_cost = 0
         self.asks: dict[int, Asker] = {}
 
 

@@ -19,13 +19,16 @@ from .engine import PROTOCOL_ERROR, SERVICE_RESTART, WireEngine
 from .handling import Handling
 from .incoming import MalformedPacketError, Reader
 from .lanes import Lane
+from .limits import Limits
 from .manager import WireManager
 from .packets import encode
 from .rooms import Member, State
+from .watch import Watch
 
 logger = logging.getLogger("realtime.wire")
 
 _GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
 
 
 class WireServer(Handling, socketio.AsyncServer):
@@ -36,7 +39,8 @@ class WireServer(Handling, socketio.AsyncServer):
     environ, auth)`, `disconnect(sid, reason)`, `event(sid, *args)`.
 
     A connection with more than `max_pending_events` events waiting, or more than four times
-    `max_http_buffer_size` bytes of them, is closed with `Close.FLOODING`. Other options are Engine.IO's.
+    `max_http_buffer_size` bytes of them, is closed with `Close.FLOODING`, one that is beyond `limits` with that or
+    with `Close.SLOW_CONSUMER`. Other options are Engine.IO's.
     """
 
     manager: WireManager
@@ -47,6 +51,7 @@ class WireServer(Handling, socketio.AsyncServer):
         manager: WireManager,
         *,
         max_pending_events: int = 256,
+        limits: Limits | None = None,
         namespaces: list[str] | None = None,
         **options: Any,
     ) -> None:
@@ -55,6 +60,8 @@ class WireServer(Handling, socketio.AsyncServer):
             engine_logger.setLevel(logging.WARNING)  # it has a line for every packet below that
         self.connections: dict[str, Connection] = {}
         self.counters = manager.counters
+        self.limits = Limits() if limits is None else limits
+        self._watch = Watch(self.connections, self.limits, silent=self._never_joined, slow=self._too_slow)
         self._max_pending_events = max_pending_events
         self._closing = False
         super().__init__(
@@ -68,7 +75,7 @@ class WireServer(Handling, socketio.AsyncServer):
 
     def _engineio_server_class(self) -> Any:
         """Replaces AsyncServer._engineio_server_class: the sessions are ours."""
-        return partial(WireEngine, gone=self._engine_gone)
+        return partial(WireEngine, gone=self._engine_gone, refuse=self._engine_refuses, limits=self.limits)
 
     # --- life
 
@@ -80,6 +87,7 @@ class WireServer(Handling, socketio.AsyncServer):
     async def aclose(self, timeout: float = 5.0) -> None:
         """Shut all connections, let their disconnect handlers run for `timeout` seconds, end all tasks."""
         self._closing = True
+        self._watch.stop()
         for connection in list(self.connections.values()):
             connection.socket.shut(
                 self.reason.SERVER_DISCONNECT, code=_GOING_AWAY, reason=Close.DRAINING.value.reason
@@ -254,7 +262,10 @@ class WireServer(Handling, socketio.AsyncServer):
             lost=partial(self._worker_lost, eio_sid),
         )
         reader = Reader(max_bytes=self.eio.max_http_buffer_size)
-        self.connections[eio_sid] = Connection(self.eio.sockets[eio_sid], environ, reader, lane)
+        self.connections[eio_sid] = Connection(
+            self.eio.sockets[eio_sid], environ, reader=reader, lane=lane, events=self.limits.events()
+        )
+        self._watch.start()
         return None
 
     async def _handle_eio_message(self, eio_sid: str, data: object) -> None:
@@ -286,6 +297,34 @@ class WireServer(Handling, socketio.AsyncServer):
         for member in list(connection.members.values()):
             self._leave(connection, member, why)
         connection.lane.force(partial(self._finish, connection))
+
+    def _engine_refuses(self, eio_sid: str, close: Close) -> None:
+        connection = self.connections.get(eio_sid)
+        if connection is None or connection.socket.closing:
+            return
+        if close is Close.SLOW_CONSUMER:
+            self._too_slow(connection)
+        else:
+            self.counters.sockets_flooding += 1
+            self.close_connection(eio_sid, close)
+
+    def _too_slow(self, connection: Connection) -> None:
+        self.counters.slow_consumers += 1
+        self.manager.quiet.warning(
+            "slow",
+            "%s reads too slowly: %d bytes wait for it. It is closed.",
+            connection.eio_sid,
+            connection.socket.queue.waiting,
+        )
+        connection.socket.queue.drop()
+        self.close_connection(connection.eio_sid, Close.SLOW_CONSUMER)
+
+    def _never_joined(self, connection: Connection) -> None:
+        self.counters.handshakes_expired += 1
+        logger.info("Closing %s, which did not join a namespace in time.", connection.eio_sid)
+        connection.socket.shut(
+            self.reason.SERVER_DISCONNECT, code=_POLICY_VIOLATION, reason="no CONNECT in time"
+        )
 
     async def _finish(self, connection: Connection) -> None:
         for member in list(connection.members.values()):

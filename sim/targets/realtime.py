@@ -70,6 +70,7 @@ def safeguards(server: RealtimeServer) -> dict[str, int]:
         "connect refused": counters.connects_refused,
         "call timed out": server.emitters.counts["timed out"] + counters.calls_timed_out,
         "call to one who had gone ended": counters.calls_gone,
+        "slow consumer closed": counters.slow_consumers,
         "closed by the server": counters.closed_by_server,
         "publishing failed, told to the sender": counters.bus_unavailable,
     }

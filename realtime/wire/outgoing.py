@@ -1,0 +1,115 @@
+"""What waits for one client, in bytes, and where it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from .packets import cost
+
+
+class Outlet:
+    """The connection under a websocket, or under the answer to a poll, as far as the web server shows it.
+
+    uvicorn does: ASGI's `receive` is a method of its protocol or of its request, and both know their transport.
+    Behind a middleware that wraps `receive`, or under another server, nothing is seen: then nothing counts as
+    buffered, and instead of the connection only the task that waits for it is ended.
+    """
+
+    __slots__ = ("_owner", "_transport", "sender")
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._owner = getattr(environ["asgi.receive"], "__self__", None)
+        transport = getattr(self._owner, "transport", None)
+        self._transport: Any = transport if hasattr(transport, "get_protocol") else None
+        self.sender: asyncio.Task[Any] | None = None
+        """Who waits until the connection takes more."""
+
+    def buffered(self) -> int:
+        """Bytes that the web server took and that the kernel did not take yet."""
+        return int(self._transport.get_write_buffer_size()) if self._is_ours() else 0
+
+    def give_up(self) -> None:
+        """End the connection at once if something is unwritten."""
+        if self.buffered():
+            self._transport.abort()
+        elif self.sender is not None:
+            self.sender.cancel()
+
+    def _is_ours(self) -> bool:
+        # A connection that was kept alive may carry the request of somebody else by now.
+        if self._transport is None:
+            return False
+        protocol = self._transport.get_protocol()
+        return protocol is self._owner or getattr(protocol, "cycle", None) is self._owner
+
+
+class Outgoing(asyncio.Queue[Any]):
+    """The queue of an Engine.IO session, which knows how many bytes wait for the client.
+
+    Counted are packets in the queue, packets that were taken and not yet handed to the web server, and what the
+    web server has buffered (`Outlet`); each packet with something for its own weight in memory. Not counted is
+    what the kernel, a proxy or the network hold.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        """Bytes that were ever put."""
+        self.outlet: Outlet | None = None
+        self.dropped = False
+        self._kept = 0
+        self._taken: deque[int] = deque()
+        self._skip = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the client."""
+        return self._kept if self.outlet is None else self._kept + self.outlet.buffered()
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        size = 0 if item is None else cost(item)
+        self.total += size
+        self._kept += size
+
+    def _get(self) -> Any:
+        item = super()._get()
+        if item is not None:
+            self._taken.append(cost(item))
+        return item
+
+    async def take(self, most: int) -> list[Any]:
+        """What waits, up to about `most` bytes of it, once there is something; nothing at the end of the session."""
+        first = await self.get()
+        if first is None:
+            return []
+        packets = [first]
+        size = cost(first)
+        while not self.empty() and size < most and self._queue[0] is not None:  # type: ignore[attr-defined]
+            packets.append(self.get_nowait())
+            size += cost(packets[-1])
+        return packets
+
+    def skips(self) -> bool:
+        """Whether the packet that was taken first has been dropped meanwhile."""
+        if not self._skip:
+            return False
+        self._skip -= 1
+        return True
+
+    def handed_over(self, count: int = 1) -> None:
+        """The web server has so many of the packets that were taken first."""
+        for _ in range(min(count, len(self._taken))):
+            self._kept -= self._taken.popleft()
+
+    def drop(self) -> None:
+        """Forget all that waits here, but for the one packet that somebody is handing over just now."""
+        self.dropped = True
+        self._queue.clear()  # type: ignore[attr-defined]  # asyncio's own; stubs leave it out
+        while len(self._taken) > 1:
+            self._taken.pop()
+            self._skip += 1
+        self._kept = sum(self._taken)
