@@ -146,7 +146,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         try:
             packets: list[Any] = await self.poll()
         except exceptions.QueueEmpty:
-            self.shut(self.server.reason.TRANSPORT_ERROR)
+            self.shut(self.server.reason.PING_TIMEOUT)  # a ping would have ended the wait
             raise
         finally:
             self._no_poll.set()

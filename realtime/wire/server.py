@@ -283,8 +283,10 @@ class WireServer(Handling, socketio.AsyncServer):
         connection = self.connections.get(eio_sid)
         if connection is None:
             return
+        # A client that says goodbye is heard out, one that was lost or sent away is not.
+        drop = why != self.reason.CLIENT_DISCONNECT
         for member in list(connection.members.values()):
-            self._leave(connection, member, why)
+            self._leave(connection, member, why, drop=drop)
         connection.lane.force(partial(self._finish, connection))
 
     async def _finish(self, connection: Connection) -> None:

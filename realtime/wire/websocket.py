@@ -23,10 +23,16 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
 
     async def wait(self) -> Any:
         """Adds to WebSocket.wait: until the session has moved here, TimeoutError (which stock takes for a
-        client that left) when that takes longer than a ping may, or after `give_up`.
+        client that left) when that takes longer than a ping may, or after `give_up`; afterwards the reason for
+        which the session ends, which is a closed transport to stock even if a ping timed out.
         """
-        if self.handler.__self__.upgraded:
-            return self._fitting(await super().wait())
+        session: WireSocket = self.handler.__self__
+        if session.upgraded:
+            try:
+                return self._fitting(await super().wait())
+            except asyncio.CancelledError:  # so it is when nothing came for as long as a ping may take
+                session.shut(session.server.reason.PING_TIMEOUT)
+                raise
         try:
             async with asyncio.timeout_at(self._move_before) as self._waiting:
                 return self._fitting(await super().wait())
