@@ -278,10 +278,14 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         if not environ:
             raise ClientLeftError()
         if environ["REQUEST_METHOD"] != "OPTIONS":  # which a browser asks before it may ask anything else
-            flaw = find_flaw(environ, self.transports, self.sockets)
+            flaw = find_flaw(environ, self.transports, self._is_open)
             if flaw is not None:
                 raise RefusedError(flaw, environ)
         return environ
+
+    def _is_open(self, sid: str) -> bool:
+        session = self.sockets.get(sid)
+        return session is not None and not session.closed
 
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None

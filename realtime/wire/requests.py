@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 
@@ -32,7 +32,9 @@ class RefusedError(Exception):
         self.environ = environ
 
 
-def find_flaw(environ: dict[str, Any], transports: Collection[str], sids: Collection[str]) -> Flaw | None:
+def find_flaw(
+    environ: dict[str, Any], transports: Collection[str], is_open: Callable[[str], bool]
+) -> Flaw | None:
     """The first flaw of a request, if any, by the query parameters that are mandatory (Engine.IO protocol 4,
     "HTTP long-polling" and "WebSocket") and by the kind of connection on which it came.
     """
@@ -41,7 +43,7 @@ def find_flaw(environ: dict[str, Any], transports: Collection[str], sids: Collec
     by_websocket = environ["asgi.scope"]["type"] == "websocket"
     if transport not in transports:
         return Flaw.UNKNOWN_TRANSPORT
-    if sid is not None and sid not in sids:
+    if sid is not None and not is_open(sid):
         return Flaw.UNKNOWN_SESSION
     if environ["REQUEST_METHOD"] not in (("GET",) if sid is None else ("GET", "POST")):
         return Flaw.BAD_METHOD

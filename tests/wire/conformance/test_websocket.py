@@ -6,7 +6,19 @@ import pytest
 
 from tests.wire.lab import Instance, parsed, serving, until
 
-from .client import BINARY, KINDS, WEBSOCKET, ByWebSocket, Kind, WebSocket, client, end_of, path, websocket
+from .client import (
+    BINARY,
+    KINDS,
+    WEBSOCKET,
+    ByWebSocket,
+    Kind,
+    WebSocket,
+    ask,
+    client,
+    end_of,
+    path,
+    websocket,
+)
 
 LISTENERS = [each for each in KINDS if each.transport == "websocket"]
 
@@ -74,6 +86,13 @@ async def test_a_session_that_began_by_websocket_takes_no_requests_and_no_second
             assert second.refusal.status == 403
         await session.send('420["echo"]')
         assert await session.receive() == "430[]"
+
+
+async def test_a_request_that_comes_while_a_websocket_closes_is_refused(instance: Instance) -> None:
+    async with client(instance, WEBSOCKET) as session:
+        held = instance.server.eio.sockets[session.sid]
+        held.closed = True  # as it is until the last packets and the close frame are written
+        assert (await ask(instance, "POST", path(sid=session.sid), b"4x")).status == 400
 
 
 async def test_a_lost_connection_ends_the_session(instance: Instance) -> None:
