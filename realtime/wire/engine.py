@@ -37,6 +37,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
         self._upgrade: WireWebSocket | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._probed = False
         self._posting = False
         self._no_poll = asyncio.Event()
@@ -69,7 +70,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if not self.upgraded:
             if self.queue.empty():
                 self.queue.put_nowait(SharedPacket(packet.NOOP))
-            asyncio.get_running_loop().call_later(self.linger, self._end)
+            self._lingering = asyncio.get_running_loop().call_later(self.linger, self._end)
         self.queue.put_nowait(None)
         if self.upgraded:
             self.closed = True
@@ -80,6 +81,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     def _end(self) -> None:
         self.closed = True
+        if self._lingering is not None:
+            self._lingering.cancel()  # else the loop keeps the session until then
+            self._lingering = None
         if self.server.sockets.get(self.sid) is self:
             del self.server.sockets[self.sid]
         self._abandon_upgrade()
@@ -272,6 +276,13 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         except RefusedError as refused:
             self.logger.info("A request was refused: %s", refused)
             return await self._make_response(refusal(refused.flaw), refused.environ)
+
+    async def disconnect(self, sid: str | None = None) -> None:
+        """Adds to AsyncServer.disconnect: a session that it takes out has ended altogether."""
+        session = self.sockets.get(sid) if sid is not None else None
+        await super().disconnect(sid)
+        if session is not None:
+            session._end()
 
     async def _translate_request(self, scope: Any, receive: Any, send: Any) -> dict[str, Any]:
         environ: dict[str, Any] = await asgi.translate_request(scope, receive, send)

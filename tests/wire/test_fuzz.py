@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from urllib.parse import quote
@@ -172,6 +173,7 @@ class Errors(logging.Handler):
         with_close = isinstance(error, InvalidState) and isinstance(error.__context__, UnicodeDecodeError)
         if not (no_text or with_close):
             self.seen.append(self.format(record))
+        record.exc_info = None  # pytest keeps the record, which would keep the connection
 
 
 @contextmanager
@@ -184,11 +186,12 @@ def errors() -> Iterator[list[str]]:
         logging.getLogger().removeHandler(handler)
 
 
-def kept() -> int:
+def kept() -> Counter[str]:
     """How many objects of the server there are: a session that is not let go of is several."""
     gc.collect()
     ours = ("realtime", "engineio", "socketio", "uvicorn", "websockets", "asyncio", "_asyncio")
-    return sum(str(type(each).__module__).partition(".")[0] in ours for each in gc.get_objects())
+    kinds = (type(each) for each in gc.get_objects())
+    return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).partition(".")[0] in ours)
 
 
 @pytest.mark.explores
@@ -214,7 +217,7 @@ def test_no_hostile_client_raises_an_error_or_leaves_anything_behind(pytestconfi
             instance.seen.clear()
             assert not seen, seen.pop()
 
-        def all_gone() -> int:
+        def all_gone() -> Counter[str]:
             runner.run(until(instance.nothing_left, "the end of every session"))
             runner.run(until(lambda: len(asyncio.all_tasks()) < 10, "the end of every task"))
             return kept()
@@ -228,7 +231,11 @@ def test_no_hostile_client_raises_an_error_or_leaves_anything_behind(pytestconfi
                 runner.run(play(instance, case))
             before = all_gone()
             no_error()
-            assert all_gone() - before < 100
+            all_gone()
+            # Upstream's service task keeps a copy of its list of sessions for one round more.
+            runner.run(
+                until(lambda: (kept() - before).total() < 100, f"flat memory: {kept() - before}, which")
+            )
         finally:
             runner.run(stack.aclose())
         assert not seen
