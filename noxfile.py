@@ -57,6 +57,13 @@ def determinism(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """100,000 hostile clients against one instance: for the night."""
+    install(session)
+    session.run("pytest", "tests/wire/test_fuzz.py", "--fuzz-cases", "100000", *session.posargs)
+
+
+@nox.session
 def tour(session: nox.Session) -> None:
     """The layer on real processes: two instances, a real Redis, real clients, and a table of what was seen."""
     install(session)

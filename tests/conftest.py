@@ -43,6 +43,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="start this Redis-compatible server, not the first found, and leave $REDIS_URL aside; write it with =",
     )
+    parser.getgroup("fuzzing").addoption(
+        "--fuzz-cases", metavar="N", type=int, default=2000, help="how many hostile clients tests/wire tries"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

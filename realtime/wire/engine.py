@@ -16,6 +16,8 @@ from realtime.errors import Close
 from .limits import Limits
 from .outgoing import Outgoing, Outlet
 from .packets import SharedPacket, Wire, WirePayload
+from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
+from .websocket import WireWebSocket
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
@@ -24,7 +26,7 @@ ALL = 1 << 62
 BATCH_BYTES = 65_536
 """What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
 _TAKEN = "realtime.taken"
-_FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.UPGRADE, packet.CLOSE)
+_FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.CLOSE)
 
 
 class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs exist
@@ -40,6 +42,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.server: WireEngine
         self.queue = Outgoing()
         self.packets = server.limits.packets()
+        self.connected: bool
         self.closing: bool
         self.closed: bool
         self.upgraded: bool
@@ -48,6 +51,10 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.close_reason = ""
         self._upgrade: WireWebSocket | None = None
         self._end_at: asyncio.TimerHandle | None = None
+        self._probed = False
+        self._posting = False
+        self._no_poll = asyncio.Event()
+        self._no_poll.set()
 
     def post(self, packets: Wire) -> bool:
         """Queue packets at once and together; False if the session is closing, also because too much waits for it.
@@ -89,6 +96,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     def _end(self) -> None:
         self.closed = True
+        if not self.upgraded and not self._is_unread():  # a websocket's packets may still be on their way
+            self._stop_waiting()
         if self.server.sockets.get(self.sid) is self:
             del self.server.sockets[self.sid]
         self._abandon_upgrade()
@@ -98,6 +107,11 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.queue.outlet is not None:
             self.queue.outlet.give_up()
         self.queue.drop()
+
+    def _stop_waiting(self) -> None:
+        if self._end_at is not None:
+            self._end_at.cancel()  # else the loop keeps the session until then
+            self._end_at = None
 
     def _abandon_upgrade(self) -> None:
         if self._upgrade is not None:
@@ -114,6 +128,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if not abort and why == server_reasons.SERVER_DISCONNECT:
             self.post([SharedPacket(packet.CLOSE)])
         self.shut(why)
+        if why == server_reasons.PING_TIMEOUT and not self.upgraded and self._no_poll.is_set():
+            self._end()  # who comes that late is refused, and not given what waited for it
 
     async def receive(self, pkt: Any) -> None:
         """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
@@ -138,36 +154,57 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             raise exceptions.QueueEmpty() from None
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        """Adds to AsyncSocket.handle_get_request: the poll that takes the last packets ends the session; an
-        upgrade is refused where websockets are not allowed, while another is under way, and at the end. Who polls
-        on without having read the last answer is too slow.
+        """Replaces AsyncSocket.handle_get_request for polls: stock serves two at once, and one that comes after
+        a ping timed out; here either ends the session, and so does polling on without having read the last
+        answer. Adds to it that an upgrade is refused where websockets are not allowed, while another is under
+        way, and at the end.
         """
-        if self.connected and _asks_for_websocket(environ):
-            if "websocket" not in self.server.transports or self.upgrading or self.closing:
-                return self.server._bad_request("Cannot upgrade")
-            self.upgrading = True
-            try:
-                return await super().handle_get_request(environ)
-            finally:
-                self.upgrading = False  # stock leaves it, and answers every poll with nothing from then on
-        if self._is_shut():
+        if not self.connected:
+            return await super().handle_get_request(environ)
+        if not _asks_for_websocket(environ):
+            return await self._answer_poll(environ)
+        if "websocket" not in self.server.transports or self.upgrading or self.closing:
+            return self.server._bad_request("Cannot upgrade")
+        self.upgrading = True
+        try:
+            return await super().handle_get_request(environ)
+        finally:
+            self.upgrading = False  # stock leaves it, and answers every poll with nothing from then on
+            self._probed = False
+
+    async def _answer_poll(self, environ: dict[str, Any]) -> list[Any]:
+        self._check_last_answer()
+        if not self._no_poll.is_set():
+            self.shut(self.server.reason.TRANSPORT_ERROR)
+            raise exceptions.SocketIsClosedError()
+        if self.closing:
             # Who still polls is to get the last packets, which stock keeps for the websocket.
             self._abandon_upgrade()
-            self.upgrading = False
-        self._check_last_answer()
-        moving = self.upgrading or self.upgraded
-        packets = await super().handle_get_request(environ)
-        if isinstance(packets, list) and not moving:
-            environ[_TAKEN] = (self, len(packets))
-        if self.closing and isinstance(packets, list):
+        elif not await self.check_ping_timeout():
+            raise exceptions.SocketIsClosedError()
+        elif self._probed:
+            return [SharedPacket(packet.NOOP)]
+        self._no_poll.clear()
+        try:
+            packets: list[Any] = await self.poll()
+        except exceptions.QueueEmpty:
+            self.shut(self.server.reason.PING_TIMEOUT)  # a ping would have ended the wait
+            raise
+        finally:
+            self._no_poll.set()
+        environ[_TAKEN] = (self, len(packets))
+        if self._is_shut():
             self._end()
         return packets
 
     def answered(self, environ: dict[str, Any], count: int) -> None:
         """The web server has the answer to a poll, so many packets."""
         self.queue.handed_over(count)
-        if not self.upgraded:
-            self.queue.outlet = Outlet(environ)
+        if self.upgraded:
+            return
+        self.queue.outlet = Outlet(environ)
+        if self.closed and self._is_unread():
+            self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
 
     def _check_last_answer(self) -> None:
         outlet = self.queue.outlet
@@ -176,25 +213,39 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             outlet.give_up()
         self.queue.outlet = None
 
+    def _is_unread(self) -> bool:
+        return self.queue.outlet is not None and self.queue.outlet.buffered() > 0
+
     async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """Replaces AsyncSocket.handle_post_request: stock drops a request of more than 16 packets, or one that it
-        cannot decode, and answers "OK"; here the first is served and the second ends the session, and so does a
-        body that does not come.
+        """Replaces AsyncSocket.handle_post_request: stock drops a request of more than 16 packets, reads nothing
+        of one whose length is not declared, takes what came of one whose client left for the whole of it, and
+        serves two at once. Here the first two are served as any other; the other two end the session, and so
+        does a request that cannot be decoded, to which stock answers "OK", and a body that does not come.
         """
-        length = int(environ.get("CONTENT_LENGTH", "0"))
-        if length > self.server.max_http_buffer_size:
+        limit = self.server.max_http_buffer_size
+        if int(environ.get("CONTENT_LENGTH", "0")) > limit:
             raise exceptions.ContentTooLongError()
+        if self._posting:
+            raise exceptions.SocketIsClosedError()
+        self._posting = True
         try:
             async with asyncio.timeout(self.server.limits.handshake_seconds):
-                body = await environ["wsgi.input"].read(length)
+                body = await environ["wsgi.input"].read(limit + 1)
         except TimeoutError as error:
             raise exceptions.UnknownPacketError() from error
+        finally:
+            self._posting = False
         if self._is_shut():
             return
+        if len(body) > limit:
+            raise exceptions.ContentTooLongError()
+        left = environ["wsgi.input"].event["type"] != "http.request"
         try:
             packets = WirePayload(encoded_payload=body.decode("utf-8")).packets
         except Exception as error:
             raise exceptions.UnknownPacketError() from error
+        if left or not packets:
+            raise exceptions.UnknownPacketError()
         for each in packets:
             if self._is_shut():
                 return
@@ -205,9 +256,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         of a client that sent a malformed frame until a ping times out, and lets the error out into the ASGI
         server. A session that does not move to this websocket is left as it was, and the websocket closed.
         """
-        if self.connected:
-            self._upgrade = ws
         try:
+            if self.connected:
+                if not await self._move_to(ws):
+                    return
+                # Upstream takes it from here as a session that begins on this websocket.
+                self.connected = False
             await super()._websocket_handler(ws)
         except Exception as error:
             self.server.logger.info("%s: websocket ended by %r", self.sid, error)
@@ -215,88 +269,44 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
                 await ws.close()
         finally:
-            self._upgrade = None
             if self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
                 self.queue.drop()
-                if self._end_at is not None and not self.queue.waiting:
-                    self._end_at.cancel()
+                if not self.queue.waiting:
+                    self._stop_waiting()
             else:
                 await ws.close()
+
+    async def _move_to(self, ws: WireWebSocket) -> bool:
+        """Whether the client moved its session to this websocket (Engine.IO protocol 4, "Upgrade").
+
+        Replaces the beginning of AsyncSocket._websocket_handler: stock queues the NOOP that ends a poll whether
+        there is a poll or not, and sends it by the websocket if not; and it answers polls with nothing
+        from before the probe.
+        """
+        self._upgrade = ws
+        try:
+            if await ws.wait() != "2probe":
+                return False
+            self._probed = True
+            await ws.send("3probe")
+            if not self._no_poll.is_set() and self.queue.empty():
+                self.queue.put_nowait(SharedPacket(packet.NOOP))
+            if await ws.wait() != "5":
+                return False
+            # The websocket's writer must not take from the queue what is meant to end the poll.
+            await self._no_poll.wait()
+        except OSError:
+            return False
+        finally:
+            self._upgrade = None
+        self.upgraded = not self.closing
+        return self.upgraded
 
 
 def _asks_for_websocket(environ: dict[str, Any]) -> bool:
     connection = [each.strip() for each in environ.get("HTTP_CONNECTION", "").lower().split(",")]
     return "upgrade" in connection and environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-
-
-class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
-    """The ASGI driver's websocket, with a limit on how long a session takes to move to it."""
-
-    def __init__(self, handler: Any, server: WireEngine) -> None:
-        super().__init__(handler, server)
-        self._move_before = asyncio.get_running_loop().time() + server.ping_timeout
-        self._waiting: asyncio.Timeout | None = None
-
-    async def __call__(self, environ: dict[str, Any]) -> Any:
-        self._outlet = Outlet(environ)
-        return await super().__call__(environ)
-
-    async def send(self, message: str | bytes) -> None:
-        """Adds to WebSocket.send: the session learns when its packets have gone, and some are not wanted any more."""
-        session: WireSocket = self.handler.__self__
-        if not session.upgraded:
-            await super().send(message)
-            return
-        queue = session.queue
-        if queue.skips():
-            return
-        queue.outlet = self._outlet
-        self._outlet.sender = asyncio.current_task()
-        try:
-            await super().send(message)
-        finally:
-            self._outlet.sender = None
-            queue.handed_over()
-
-    async def wait(self) -> Any:
-        """Adds to WebSocket.wait: until the session has moved here, TimeoutError (which stock takes for a
-        client that left) when that takes longer than a ping may, or after `give_up`.
-        """
-        if self.handler.__self__.upgraded:
-            return await super().wait()
-        try:
-            async with asyncio.timeout_at(self._move_before) as self._waiting:
-                return await super().wait()
-        finally:
-            self._waiting = None
-
-    def give_up(self) -> None:
-        """The session is not to move here any more."""
-        self._move_before = 0.0
-        if self._waiting is not None and not self._waiting.expired():
-            self._waiting.reschedule(0.0)
-
-    async def close(self) -> None:
-        """Replaces WebSocket.close, which knows neither a close code nor a reason, and waits until the client reads."""
-        session: WireSocket = self.handler.__self__
-        message = {"type": "websocket.close", "code": session.close_code, "reason": session.close_reason}
-        try:
-            async with asyncio.timeout(session.linger):
-                await self.asgi_send(message)
-        except Exception as error:
-            session.server.logger.debug("%s: closing a closed websocket: %r", session.sid, error)
-
-
-class _ClientLeftError(Exception):
-    """A request ended before its body came."""
-
-
-async def _translate_request(scope: Any, receive: Any, send: Any) -> dict[str, Any]:
-    environ: dict[str, Any] = await asgi.translate_request(scope, receive, send)
-    if not environ:
-        raise _ClientLeftError()
-    return environ
 
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
@@ -321,16 +331,45 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         self.gone = gone
         self.refuse = refuse
         self.limits = limits
-        self._async = {**self._async, "websocket": WireWebSocket, "translate_request": _translate_request}
+        self._async = {
+            **self._async,
+            "websocket": WireWebSocket,
+            "translate_request": self._translate_request,
+        }
 
     async def handle_request(self, *args: Any, **kwargs: Any) -> Any:
         """Adds to AsyncServer.handle_request: a client that leaves before it has sent its request is nothing
-        to answer, where stock raises KeyError.
+        to answer, where stock raises KeyError; a request with a flaw is refused with its code, where stock
+        answers some of them as if they were polls.
         """
         try:
             return await super().handle_request(*args, **kwargs)
-        except _ClientLeftError:
+        except ClientLeftError:
             return None
+        except RefusedError as refused:
+            self.logger.info("A request was refused: %s", refused)
+            return await self._make_response(refusal(refused.flaw), refused.environ)
+
+    async def disconnect(self, sid: str | None = None) -> None:
+        """Adds to AsyncServer.disconnect: a session that it takes out has ended altogether."""
+        session = self.sockets.get(sid) if sid is not None else None
+        await super().disconnect(sid)
+        if session is not None:
+            session._end()
+
+    async def _translate_request(self, scope: Any, receive: Any, send: Any) -> dict[str, Any]:
+        environ: dict[str, Any] = await asgi.translate_request(scope, receive, send)
+        if not environ:
+            raise ClientLeftError()
+        if environ["REQUEST_METHOD"] != "OPTIONS":  # which a browser asks before it may ask anything else
+            flaw = find_flaw(environ, self.transports, self._is_open)
+            if flaw is not None:
+                raise RefusedError(flaw, environ)
+        return environ
+
+    def _is_open(self, sid: str) -> bool:
+        session = self.sockets.get(sid)
+        return session is not None and not session.closed
 
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
@@ -379,6 +418,15 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             session, count = environ.pop(_TAKEN, (None, 0))
             if session is not None:
                 session.answered(environ, count)
+
+    def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: int | None = None) -> dict[str, Any]:
+        """Adds to BaseServer._ok: the answer to a request that sends packets is "ok", not "OK"."""
+        answer: dict[str, Any] = super()._ok(packets, headers, jsonp_index)
+        return answer if packets is not None else {**answer, "response": b"ok"}
+
+    def _bad_request(self, message: str | None = None) -> dict[str, Any]:
+        """Replaces BaseServer._bad_request, which names no code."""
+        return refusal(Flaw.BAD_REQUEST, message)
 
     def _log_error_once(self, message: str, message_key: str) -> None:
         """Replaces BaseServer._log_error_once: a client's mistake, or its last request, is no error of the server."""

@@ -294,8 +294,10 @@ class WireServer(Handling, socketio.AsyncServer):
         connection = self.connections.get(eio_sid)
         if connection is None:
             return
+        # A client that says goodbye is heard out, one that was lost or sent away is not.
+        drop = why != self.reason.CLIENT_DISCONNECT
         for member in list(connection.members.values()):
-            self._leave(connection, member, why)
+            self._leave(connection, member, why, drop=drop)
         connection.lane.force(partial(self._finish, connection))
 
     def _engine_refuses(self, eio_sid: str, close: Close) -> None:

@@ -30,6 +30,8 @@ PINNED: dict[str, str] = {
     "engineio.async_socket:AsyncSocket._upgrade_websocket": "35cbe5112b598f6a",
     "engineio.async_socket:AsyncSocket._websocket_handler": "2822186d44689f3a",
     "engineio.base_socket:BaseSocket.__init__": "6e785fa1cd081f49",
+    "engineio.base_server:BaseServer._bad_request": "ada501b45b9265aa",
+    "engineio.base_server:BaseServer._ok": "8705bfacdd26ef54",
     "engineio.base_server:BaseServer._get_socket": "7aaec00f00cf2605",
     "engineio.base_server:BaseServer._log_error_once": "54c8f89ef6f027cb",
     "engineio.async_drivers.asgi:WebSocket.__init__": "e0877af60e9d4556",

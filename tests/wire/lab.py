@@ -83,7 +83,11 @@ def unavailable() -> StateUnavailable:
 
 @asynccontextmanager
 async def serving(
-    bus: Any = None, *, manager_options: dict[str, Any] | None = None, **options: Any
+    bus: Any = None,
+    *,
+    manager_options: dict[str, Any] | None = None,
+    ws: str = "websockets-sansio",
+    **options: Any,
 ) -> AsyncIterator[Instance]:
     """One instance on a free port. Its handlers accept everyone and admit them to broadcasts."""
     manager = WireManager(bus, **manager_options or {})
@@ -93,7 +97,7 @@ async def serving(
     async def connect(sid: str, environ: dict[str, Any], auth: Any) -> None:
         manager.admit(sid)
 
-    async with running(server, socketio.ASGIApp(server)) as port:
+    async with running(server, socketio.ASGIApp(server), ws=ws) as port:
         server.start()
         try:
             yield Instance(server, port)
@@ -101,18 +105,42 @@ async def serving(
             await server.aclose(timeout=1.0)
 
 
+class _Web(uvicorn.Server):
+    """Ends as soon as it may: uvicorn itself takes two tenths of a second, more than most tests."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        state = self.server_state
+        for server in self.servers:
+            server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while state.connections or state.tasks:
+                    await asyncio.sleep(0.001)
+        except TimeoutError:
+            for task in state.tasks:
+                task.cancel()
+
+
 @asynccontextmanager
-async def running(server: Any, app: Any) -> AsyncIterator[int]:
+async def running(server: Any, app: Any, *, ws: str = "websockets-sansio") -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        ws="websockets-sansio",
+        ws=ws,  # type: ignore[arg-type]  # one of uvicorn's names
         lifespan="off",
+        log_config=None,  # its own would keep its records from the tests
         log_level="warning",
         timeout_graceful_shutdown=2,
         ws_ping_interval=None,
     )
-    web = uvicorn.Server(config)
+    web = _Web(config)
     web.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(web._serve([listening]))
     await until(lambda: web.started or task.done(), "uvicorn's start")

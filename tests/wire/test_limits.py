@@ -142,7 +142,7 @@ async def test_connecting_and_leaving_over_and_over_counts_as_events() -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("packet", ["3", "4399[]", "5"])
+@pytest.mark.parametrize("packet", ["3", "4399[]"])
 async def test_pongs_and_acks_are_no_events_but_not_boundless(transport: str, packet: str) -> None:
     limits = Limits(max_events_per_second=NO_REFILL, max_event_burst=4)
     most = PACKETS_PER_EVENT * 4

@@ -321,6 +321,27 @@ async def test_an_answer_to_a_poll_that_was_not_read_is_seen_when_the_client_pol
         writer.transport.abort()
 
 
+@pytest.mark.parametrize("end", ["shut", "ping timeout"])
+async def test_an_answer_that_nobody_reads_is_given_up_some_time_after_the_session(end: str) -> None:
+    limits = Limits(max_outgoing_bytes=1 << 30, slow_seconds=3600)
+    pings = {"ping_interval": 0.2, "ping_timeout": 0.2} if end == "ping timeout" else {}
+    async with serving(limits=limits, **pings) as instance, Polling.to(instance) as client:
+        stuck = session(instance)
+        stuck.linger = 0.1
+        for number in range(1500):
+            await instance.server.emit("piece", (number, "x" * PIECE))
+        if end == "shut":
+            stuck.shut(instance.server.reason.SERVER_DISCONNECT)
+        _reader, writer = await asyncio.open_connection("127.0.0.1", instance.port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(http.request("GET", "x", client.url.removeprefix(instance.http)))
+        await until(lambda: stuck.queue.outlet is not None and stuck.queue.outlet.buffered() > HIGH_WATER)
+        unread = stuck.queue.outlet
+        await until(instance.nothing_left)
+        await until(lambda: unread.buffered() == 0, "the end of the unread answer")
+        writer.transport.abort()
+
+
 async def test_nobody_answers_for_whoever_used_the_same_connection_after_him() -> None:
     """As behind a proxy that keeps its connections: one that goes on to a deaf client was a good one's before."""
     limits = Limits(max_outgoing_bytes=1 << 30, slow_seconds=3600)

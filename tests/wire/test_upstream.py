@@ -15,8 +15,9 @@ from engineio.payload import Payload
 from socketio.async_pubsub_manager import AsyncPubSubManager
 
 from realtime.wire import WireManager, WireServer, upstream
-from realtime.wire.engine import WireEngine, WireSocket, WireWebSocket
+from realtime.wire.engine import WireEngine, WireSocket
 from realtime.wire.packets import SharedPacket, WirePayload
+from realtime.wire.websocket import WireWebSocket
 
 
 def test_no_upstream_function_that_is_overridden_or_leaned_on_has_changed() -> None:
