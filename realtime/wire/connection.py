@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .engine import WireSocket
 from .incoming import Reader
 from .lanes import Lane
 from .limits import Bucket
 from .rooms import Member
+from .session import WireSocket
 
 
 class Connection:

@@ -1,312 +1,22 @@
-"""Engine.IO as the layer needs it: sockets that take packets without waiting and that can be shut at once."""
+"""Engine.IO's server as the layer needs it: which requests it takes, and which sessions it has."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import engineio  # type: ignore[import-untyped]  # no stubs exist
-from engineio import async_socket, exceptions, packet
+from engineio import exceptions, packet
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
 
 from .limits import Limits
-from .outgoing import Outgoing, Outlet
-from .packets import SharedPacket, Wire, WirePayload
+from .packets import SharedPacket
 from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
+from .session import TAKEN, WireSocket
 from .websocket import WireWebSocket
-
-NORMAL_CLOSURE = 1000
-PROTOCOL_ERROR = 1002
-SERVICE_RESTART = 1012
-ALL = 1 << 62
-BATCH_BYTES = 65_536
-"""What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
-_TAKEN = "realtime.taken"
-_FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.CLOSE)
-
-
-class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs exist
-    """One Engine.IO session."""
-
-    linger = 5.0
-    """How long, in seconds, the last packets wait for the client of a session that was shut: for its next poll, or
-    until it has read what went before. Then the connection is aborted.
-    """
-
-    def __init__(self, server: WireEngine, sid: str) -> None:
-        super().__init__(server, sid)
-        self.server: WireEngine
-        self.queue = Outgoing()
-        self.packets = server.limits.packets()
-        self.connected: bool
-        self.closing: bool
-        self.closed: bool
-        self.upgraded: bool
-        self.upgrading: bool
-        self.close_code = NORMAL_CLOSURE
-        self.close_reason = ""
-        self._upgrade: WireWebSocket | None = None
-        self._end_at: asyncio.TimerHandle | None = None
-        self._probed = False
-        self._posting = False
-        self._no_poll = asyncio.Event()
-        self._no_poll.set()
-
-    def post(self, packets: Wire) -> bool:
-        """Queue packets at once and together; False if the session is closing, also because too much waits for it.
-
-        Replaces AsyncSocket.send on the way out: stock is a coroutine that looks at the clock for every
-        packet and lets another task's packet in between a packet and its attachments.
-        """
-        if self.closing or self.closed:
-            return False
-        if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
-            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
-            return False
-        for each in packets:
-            self.queue.put_nowait(each)
-        return True
-
-    def shut(self, why: str, *, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """End the session now: what is queued still goes out, nothing more is taken, a pending poll returns.
-
-        `why` is the reason that disconnect handlers are told; `code` and `reason` go into a websocket's close
-        frame. By polling the next request after the last packets gets a 400, on which every client that may
-        do so connects again (python-socketio's client does not on an Engine.IO CLOSE packet).
-        """
-        if self.closing or self.closed:
-            return
-        self.closing = True
-        self.close_code = code
-        self.close_reason = reason
-        if not self.upgraded and self.queue.empty():
-            self.queue.put_nowait(SharedPacket(packet.NOOP))
-        self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
-        self.queue.put_nowait(None)
-        if self.upgraded:
-            self.closed = True
-        self.server.gone(self.sid, why)
-
-    def _is_shut(self) -> bool:
-        return self.closing
-
-    def _end(self) -> None:
-        self.closed = True
-        if not self.upgraded and not self._is_unread():  # a websocket's packets may still be on their way
-            self._stop_waiting()
-        if self.server.sockets.get(self.sid) is self:
-            del self.server.sockets[self.sid]
-        self._abandon_upgrade()
-
-    def _give_up(self) -> None:
-        self._end()
-        if self.queue.outlet is not None:
-            self.queue.outlet.give_up()
-        self.queue.drop()
-
-    def _stop_waiting(self) -> None:
-        if self._end_at is not None:
-            self._end_at.cancel()  # else the loop keeps the session until then
-            self._end_at = None
-
-    def _abandon_upgrade(self) -> None:
-        if self._upgrade is not None:
-            self._upgrade.give_up()
-
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline.
-
-        The CLOSE packet is left out on a ping time-out: python-socketio's client would not come back after
-        it.
-        """
-        server_reasons = self.server.reason
-        why = reason or server_reasons.SERVER_DISCONNECT
-        if not abort and why == server_reasons.SERVER_DISCONNECT:
-            self.post([SharedPacket(packet.CLOSE)])
-        self.shut(why)
-        if why == server_reasons.PING_TIMEOUT and not self.upgraded and self._no_poll.is_set():
-            self._end()  # who comes that late is refused, and not given what waited for it
-
-    async def receive(self, pkt: Any) -> None:
-        """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
-        that is not a client's to send ends it, where stock logs a traceback or nothing; so do too many.
-        """
-        if self.closing or self.closed:
-            raise exceptions.SocketIsClosedError()
-        if not self.packets.take(asyncio.get_running_loop().time()):
-            self.server.refuse(self.sid, Close.FLOODING)
-            return
-        if pkt.packet_type not in _FROM_CLIENTS:
-            self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
-            raise exceptions.UnknownPacketError()
-        await super().receive(pkt)
-
-    async def poll(self) -> list[Any]:
-        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads."""
-        try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                return await self.queue.take(BATCH_BYTES if self.upgraded else ALL)
-        except (TimeoutError, asyncio.CancelledError):
-            raise exceptions.QueueEmpty() from None
-
-    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        """Replaces AsyncSocket.handle_get_request for polls: stock serves two at once, and one that comes after
-        a ping timed out; here either ends the session, and so does polling on without having read the last
-        answer. Adds to it that an upgrade is refused where websockets are not allowed, while another is under
-        way, and at the end.
-        """
-        if not self.connected:
-            return await super().handle_get_request(environ)
-        if not _asks_for_websocket(environ):
-            return await self._answer_poll(environ)
-        if "websocket" not in self.server.transports or self.upgrading or self.closing:
-            return self.server._bad_request("Cannot upgrade")
-        self.upgrading = True
-        try:
-            return await super().handle_get_request(environ)
-        finally:
-            self.upgrading = False  # stock leaves it, and answers every poll with nothing from then on
-            self._probed = False
-
-    async def _answer_poll(self, environ: dict[str, Any]) -> list[Any]:
-        self._check_last_answer()
-        if not self._no_poll.is_set():
-            self.shut(self.server.reason.TRANSPORT_ERROR)
-            raise exceptions.SocketIsClosedError()
-        if self.closing:
-            # Who still polls is to get the last packets, which stock keeps for the websocket.
-            self._abandon_upgrade()
-        elif not await self.check_ping_timeout():
-            raise exceptions.SocketIsClosedError()
-        elif self._probed:
-            return [SharedPacket(packet.NOOP)]
-        self._no_poll.clear()
-        try:
-            packets: list[Any] = await self.poll()
-        except exceptions.QueueEmpty:
-            self.shut(self.server.reason.PING_TIMEOUT)  # a ping would have ended the wait
-            raise
-        finally:
-            self._no_poll.set()
-        environ[_TAKEN] = (self, len(packets))
-        if self._is_shut():
-            self._end()
-        return packets
-
-    def answered(self, environ: dict[str, Any], count: int) -> None:
-        """The web server has the answer to a poll, so many packets."""
-        self.queue.handed_over(count)
-        if self.upgraded:
-            return
-        self.queue.outlet = Outlet(environ)
-        if self.closed and self._is_unread():
-            self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
-
-    def _check_last_answer(self) -> None:
-        outlet = self.queue.outlet
-        if outlet is not None and outlet.buffered():
-            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
-            outlet.give_up()
-        self.queue.outlet = None
-
-    def _is_unread(self) -> bool:
-        return self.queue.outlet is not None and self.queue.outlet.buffered() > 0
-
-    async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """Replaces AsyncSocket.handle_post_request: stock drops a request of more than 16 packets, reads nothing
-        of one whose length is not declared, takes what came of one whose client left for the whole of it, and
-        serves two at once. Here the first two are served as any other; the other two end the session, and so
-        does a request that cannot be decoded, to which stock answers "OK", and a body that does not come.
-        """
-        limit = self.server.max_http_buffer_size
-        if int(environ.get("CONTENT_LENGTH", "0")) > limit:
-            raise exceptions.ContentTooLongError()
-        if self._posting:
-            raise exceptions.SocketIsClosedError()
-        self._posting = True
-        try:
-            async with asyncio.timeout(self.server.limits.handshake_seconds):
-                body = await environ["wsgi.input"].read(limit + 1)
-        except TimeoutError as error:
-            raise exceptions.UnknownPacketError() from error
-        finally:
-            self._posting = False
-        if self._is_shut():
-            return
-        if len(body) > limit:
-            raise exceptions.ContentTooLongError()
-        left = environ["wsgi.input"].event["type"] != "http.request"
-        try:
-            packets = WirePayload(encoded_payload=body.decode("utf-8")).packets
-        except Exception as error:
-            raise exceptions.UnknownPacketError() from error
-        if left or not packets:
-            raise exceptions.UnknownPacketError()
-        for each in packets:
-            if self._is_shut():
-                return
-            await self.receive(each)
-
-    async def _websocket_handler(self, ws: Any) -> None:
-        """Adds to AsyncSocket._websocket_handler: whatever ends it ends the session; stock keeps the session
-        of a client that sent a malformed frame until a ping times out, and lets the error out into the ASGI
-        server. A session that does not move to this websocket is left as it was, and the websocket closed.
-        """
-        try:
-            if self.connected:
-                if not await self._move_to(ws):
-                    return
-                # Upstream takes it from here as a session that begins on this websocket.
-                self.connected = False
-            await super()._websocket_handler(ws)
-        except Exception as error:
-            self.server.logger.info("%s: websocket ended by %r", self.sid, error)
-            if self.upgraded:
-                self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
-                await ws.close()
-        finally:
-            if self.upgraded:
-                self.shut(self.server.reason.TRANSPORT_ERROR)
-                self.queue.drop()
-                if not self.queue.waiting:
-                    self._stop_waiting()
-            else:
-                await ws.close()
-
-    async def _move_to(self, ws: WireWebSocket) -> bool:
-        """Whether the client moved its session to this websocket (Engine.IO protocol 4, "Upgrade").
-
-        Replaces the beginning of AsyncSocket._websocket_handler: stock queues the NOOP that ends a poll whether
-        there is a poll or not, and sends it by the websocket if not; and it answers polls with nothing
-        from before the probe.
-        """
-        self._upgrade = ws
-        try:
-            if await ws.wait() != "2probe":
-                return False
-            self._probed = True
-            await ws.send("3probe")
-            if not self._no_poll.is_set() and self.queue.empty():
-                self.queue.put_nowait(SharedPacket(packet.NOOP))
-            if await ws.wait() != "5":
-                return False
-            # The websocket's writer must not take from the queue what is meant to end the poll.
-            await self._no_poll.wait()
-        except OSError:
-            return False
-        finally:
-            self._upgrade = None
-        self.upgraded = not self.closing
-        return self.upgraded
-
-
-def _asks_for_websocket(environ: dict[str, Any]) -> bool:
-    connection = [each.strip() for each in environ.get("HTTP_CONNECTION", "").lower().split(",")]
-    return "upgrade" in connection and environ.get("HTTP_UPGRADE", "").lower() == "websocket"
 
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
@@ -355,7 +65,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         session = self.sockets.get(sid) if sid is not None else None
         await super().disconnect(sid)
         if session is not None:
-            session._end()
+            session.end()
 
     async def _translate_request(self, scope: Any, receive: Any, send: Any) -> dict[str, Any]:
         environ: dict[str, Any] = await asgi.translate_request(scope, receive, send)
@@ -391,7 +101,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         }
         session.post([SharedPacket(packet.OPEN, handshake)])
         if await self._trigger_event("connect", sid, environ) is False:
-            session._end()
+            session.end()
             return self._unauthorized()
         session.schedule_ping()
         if transport == "websocket":
@@ -399,13 +109,13 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
                 answer = await session.handle_get_request(environ)
             finally:
                 session.shut(self.reason.TRANSPORT_CLOSE)
-                session._end()
+                session.end()
             return self._bad_request() if isinstance(answer, list) else answer
         session.connected = True
         headers = [("Set-Cookie", self._generate_sid_cookie(sid, self._cookie()))] if self.cookie else None
         try:
             packets = await session.poll()
-            environ[_TAKEN] = (session, len(packets))
+            environ[TAKEN] = (session, len(packets))
             return self._ok(packets, headers=headers, jsonp_index=jsonp_index)
         except exceptions.QueueEmpty:
             return self._bad_request()
@@ -415,7 +125,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         try:
             return await super()._make_response(response_dict, environ)
         finally:
-            session, count = environ.pop(_TAKEN, (None, 0))
+            session, count = environ.pop(TAKEN, (None, 0))
             if session is not None:
                 session.answered(environ, count)
 

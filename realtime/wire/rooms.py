@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .calls import Asker
-    from .engine import WireSocket
     from .packets import Wire
+    from .session import WireSocket
 
 
 class State(enum.Enum):

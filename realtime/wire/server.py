@@ -15,7 +15,7 @@ from realtime.errors import Close
 
 from .connection import Connection
 from .delivery import Room
-from .engine import PROTOCOL_ERROR, SERVICE_RESTART, WireEngine
+from .engine import WireEngine
 from .handling import Handling
 from .incoming import MalformedPacketError, Reader
 from .lanes import Lane
@@ -23,6 +23,7 @@ from .limits import Limits
 from .manager import WireManager
 from .packets import encode
 from .rooms import Member, State
+from .session import PROTOCOL_ERROR, SERVICE_RESTART
 from .watch import Watch
 
 logger = logging.getLogger("realtime.wire")

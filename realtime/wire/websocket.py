@@ -10,7 +10,8 @@ from engineio.async_drivers import asgi  # type: ignore[import-untyped]  # no st
 from .outgoing import Outlet
 
 if TYPE_CHECKING:
-    from .engine import WireEngine, WireSocket
+    from .engine import WireEngine
+    from .session import WireSocket
 
 _MESSAGE_TOO_BIG = 1009
 

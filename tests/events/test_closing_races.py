@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from realtime.server import RealtimeServer
-from realtime.wire.engine import WireSocket
+from realtime.wire.session import WireSocket
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
     TRANSPORTS,

@@ -14,9 +14,9 @@ import socketio
 from realtime.errors import Close
 from realtime.wire import Limits, WireManager, WireServer
 from realtime.wire.connection import Connection
-from realtime.wire.engine import BATCH_BYTES
 from realtime.wire.outgoing import Outgoing
 from realtime.wire.packets import PACKET_COST, SharedPacket
+from realtime.wire.session import BATCH_BYTES
 from realtime.wire.watch import Watch
 from sim import http, raw_transports
 from tests.support import virtual_time

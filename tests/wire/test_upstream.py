@@ -15,8 +15,9 @@ from engineio.payload import Payload
 from socketio.async_pubsub_manager import AsyncPubSubManager
 
 from realtime.wire import WireManager, WireServer, upstream
-from realtime.wire.engine import WireEngine, WireSocket
+from realtime.wire.engine import WireEngine
 from realtime.wire.packets import SharedPacket, WirePayload
+from realtime.wire.session import WireSocket
 from realtime.wire.websocket import WireWebSocket
 
 

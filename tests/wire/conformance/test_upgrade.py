@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from realtime.wire.engine import WireSocket
+from realtime.wire.session import WireSocket
 from tests.wire.lab import BOUND, Instance, serving, until
 
 from .client import KINDS, POLLING, ByPolling, ByWebSocket, EndedError, Kind, WebSocket, client, end_of, path
