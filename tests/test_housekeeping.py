@@ -331,3 +331,19 @@ def test_a_release_that_takes_half_a_second_still_hands_the_lock_on() -> None:
         assert await RedisLock(state, "usage-cleanup", LOCK).acquire()
 
     run(scenario())
+
+
+def test_only_who_leads_shows_a_fencing_token() -> None:
+    async def scenario() -> None:
+        state = a_state()
+        leader, follower = a_cleanup(state), a_cleanup(state)
+        tasks = []
+        for each in (leader, follower):
+            tasks.append(asyncio.create_task(each.run()))
+            await asyncio.sleep(0.1)
+        assert (leader.leading, leader.fence) == (True, 1)
+        assert (follower.leading, follower.fence) == (False, None)
+        for task in tasks:
+            task.cancel()
+
+    run(scenario())

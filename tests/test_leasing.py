@@ -761,6 +761,18 @@ def test_a_repair_that_was_cancelled_is_still_wanted() -> None:
     run(scenario())
 
 
+def test_a_repair_that_succeeded_is_not_repeated_with_the_next() -> None:
+    async def scenario() -> None:
+        node = Node(a_state())
+        await node.leases.acquire()
+        for repair in (Repair.COMPARE, Repair.REAP):
+            node.repairs.want(repair)
+            assert await node.repairs.mend()
+        assert (node.verbs.counts["instance_sids"], node.verbs.counts["reap"]) == (1, 1)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("error", [StateUnavailable("no"), ValueError("nobody foresaw this")])
 def test_a_repair_that_fails_is_logged_with_a_traceback_only_if_nobody_foresaw_it(
     error: Exception, caplog: pytest.LogCaptureFixture
