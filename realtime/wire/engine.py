@@ -12,6 +12,7 @@ from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
 
+from .heartbeat import Heartbeat
 from .limits import Limits
 from .packets import SharedPacket
 from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
@@ -25,7 +26,6 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     """
 
     sockets: dict[str, WireSocket]
-    start_service_task: bool
     _async: dict[str, Any]
 
     def __init__(
@@ -37,10 +37,14 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         logger: logging.Logger,
         **options: Any,
     ) -> None:
-        super().__init__(async_mode="asgi", logger=logger, **options)
+        # The heartbeat finds who does not answer, where stock has a task that goes through all sessions.
+        super().__init__(async_mode="asgi", logger=logger, **{**options, "monitor_clients": False})
         self.gone = gone
         self.refuse = refuse
         self.limits = limits
+        self.heartbeat = Heartbeat[WireSocket](
+            self.ping_interval, self.ping_timeout, ping=WireSocket.ping, lost=WireSocket.unheard
+        )
         self._async = {
             **self._async,
             "websocket": WireWebSocket,
@@ -87,9 +91,6 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         """Replaces AsyncServer._handle_connect: stock names its own socket class, and its handshake rounds
         fractions of a second away.
         """
-        if self.start_service_task:
-            self.start_service_task = False
-            self.service_task_handle = self.start_background_task(self._service_task)
         sid = self.generate_id()
         session = self.sockets[sid] = WireSocket(self, sid)
         handshake = {
@@ -103,7 +104,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         if await self._trigger_event("connect", sid, environ) is False:
             session.end()
             return self._unauthorized()
-        session.schedule_ping()
+        session.begin()
         if transport == "websocket":
             try:
                 answer = await session.handle_get_request(environ)

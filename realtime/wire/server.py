@@ -98,11 +98,7 @@ class WireServer(Handling, socketio.AsyncServer):
         for connection in list(self.connections.values()):
             await self._finish(connection)
         await self.manager.aclose(timeout)
-        service = self.eio.service_task_handle
-        if service is not None:
-            service.cancel()
-            await asyncio.wait([service], timeout=timeout)
-            self.eio.service_task_handle = None
+        self.eio.heartbeat.stop()
 
     async def shutdown(self) -> None:
         """Replaces AsyncServer.shutdown, which leaves everything but one task running."""

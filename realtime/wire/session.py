@@ -24,6 +24,7 @@ BATCH_BYTES = 65_536
 """What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
 TAKEN = "realtime.taken"
 """Where a request's environ names the session, and how many of its packets the answer carries."""
+_PING = (SharedPacket(packet.PING),)
 _FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.CLOSE)
 
 
@@ -69,6 +70,32 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self.queue.put_nowait(each)
         return True
 
+    def begin(self) -> None:
+        """From now on the client is to answer pings."""
+        if not self.closing:
+            self.server.heartbeat.begin(self)
+
+    def schedule_ping(self) -> None:
+        """Replaces AsyncSocket.schedule_ping, which starts a task for each ping: the client answered one."""
+        self.server.heartbeat.heard(self)
+
+    def ping(self) -> None:
+        self.post(_PING)
+
+    def unheard(self) -> None:
+        """The client did not answer a ping. No CLOSE packet says so: python-socketio's would not come back after it."""
+        self.shut(self.server.reason.PING_TIMEOUT)
+        if not self.upgraded and self._no_poll.is_set():
+            self.end()  # who comes that late is refused, and not given what waited for it
+
+    async def check_ping_timeout(self) -> bool:
+        """Replaces AsyncSocket.check_ping_timeout, which reads the clock: after a stall of this process all would seem
+        lost. The heartbeat knows better.
+        """
+        if self.closed:
+            raise exceptions.SocketIsClosedError()
+        return True
+
     def shut(self, why: str, *, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """End the session now: what is queued still goes out, nothing more is taken, a pending poll returns.
 
@@ -79,6 +106,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.closing or self.closed:
             return
         self.closing = True
+        self.server.heartbeat.forget(self)
         self.close_code = code
         self.close_reason = reason
         if not self.upgraded and self.queue.empty():
@@ -116,18 +144,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self._upgrade.give_up()
 
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline.
-
-        The CLOSE packet is left out on a ping time-out: python-socketio's client would not come back after
-        it.
-        """
+        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline."""
         server_reasons = self.server.reason
         why = reason or server_reasons.SERVER_DISCONNECT
         if not abort and why == server_reasons.SERVER_DISCONNECT:
             self.post([SharedPacket(packet.CLOSE)])
         self.shut(why)
-        if why == server_reasons.PING_TIMEOUT and not self.upgraded and self._no_poll.is_set():
-            self.end()  # who comes that late is refused, and not given what waited for it
 
     async def receive(self, pkt: Any) -> None:
         """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
@@ -144,11 +166,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         await super().receive(pkt)
 
     async def poll(self) -> list[Any]:
-        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads."""
+        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads, and
+        gives up by the clock. The heartbeat ends the wait here, by a ping or with the session.
+        """
         try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL)
-        except (TimeoutError, asyncio.CancelledError):
+            return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL)
+        except asyncio.CancelledError:
             raise exceptions.QueueEmpty() from None
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
@@ -178,15 +201,13 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.closing:
             # Who still polls is to get the last packets, which stock keeps for the websocket.
             self._abandon_upgrade()
-        elif not await self.check_ping_timeout():
-            raise exceptions.SocketIsClosedError()
         elif self._probed:
             return [SharedPacket(packet.NOOP)]
         self._no_poll.clear()
         try:
             packets: list[Any] = await self.poll()
         except exceptions.QueueEmpty:
-            self.shut(self.server.reason.PING_TIMEOUT)  # a ping would have ended the wait
+            self.shut(self.server.reason.TRANSPORT_ERROR)  # the web server ended the request
             raise
         finally:
             self._no_poll.set()
@@ -270,6 +291,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             if self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
                 self.queue.drop()
+                self.queue.put_nowait(None)  # the writer is to end too
                 if not self.queue.waiting:
                     self._stop_waiting()
             else:
