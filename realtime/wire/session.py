@@ -52,8 +52,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self._end_at: asyncio.TimerHandle | None = None
         self._probed = False
         self._posting = False
-        self._no_poll = asyncio.Event()
-        self._no_poll.set()
+        self._poll_ends: asyncio.Event | None = None
 
     def post(self, packets: Wire) -> bool:
         """Queue packets at once and together; False if the session is closing, also because too much waits for it.
@@ -70,6 +69,11 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self.queue.put_nowait(each)
         return True
 
+    @property
+    def polling(self) -> bool:
+        """Whether a poll waits for packets."""
+        return self._poll_ends is not None
+
     def begin(self) -> None:
         """From now on the client is to answer pings."""
         if not self.closing:
@@ -85,7 +89,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     def unheard(self) -> None:
         """The client did not answer a ping. No CLOSE packet says so: python-socketio's would not come back after it."""
         self.shut(self.server.reason.PING_TIMEOUT)
-        if not self.upgraded and self._no_poll.is_set():
+        if not self.upgraded and not self.polling:
             self.end()  # who comes that late is refused, and not given what waited for it
 
     async def check_ping_timeout(self) -> bool:
@@ -195,7 +199,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     async def _answer_poll(self, environ: dict[str, Any]) -> list[Any]:
         self._check_last_answer()
-        if not self._no_poll.is_set():
+        if self.polling:
             self.shut(self.server.reason.TRANSPORT_ERROR)
             raise exceptions.SocketIsClosedError()
         if self.closing:
@@ -203,14 +207,15 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self._abandon_upgrade()
         elif self._probed:
             return [SharedPacket(packet.NOOP)]
-        self._no_poll.clear()
+        ends = self._poll_ends = asyncio.Event()
         try:
             packets: list[Any] = await self.poll()
         except exceptions.QueueEmpty:
             self.shut(self.server.reason.TRANSPORT_ERROR)  # the web server ended the request
             raise
         finally:
-            self._no_poll.set()
+            self._poll_ends = None
+            ends.set()
         environ[TAKEN] = (self, len(packets))
         if self._is_shut():
             self.end()
@@ -310,12 +315,13 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 return False
             self._probed = True
             await ws.send("3probe")
-            if not self._no_poll.is_set() and self.queue.empty():
+            if self.polling and self.queue.empty():
                 self.queue.put_nowait(SharedPacket(packet.NOOP))
             if await ws.wait() != "5":
                 return False
             # The websocket's writer must not take from the queue what is meant to end the poll.
-            await self._no_poll.wait()
+            if self._poll_ends is not None:
+                await self._poll_ends.wait()
         except OSError:
             return False
         finally:
