@@ -9,7 +9,7 @@ import gc
 import logging
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from types import FrameType
 from urllib.parse import quote
@@ -195,9 +195,9 @@ def kept() -> Counter[str]:
     return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).partition(".")[0] in ours)
 
 
-def holders(name: str) -> str:
-    """Who refers to the oldest object of a kind, and who to those: where to look for what is not let go of."""
-    found = next((each for each in gc.get_objects() if type(each).__name__ == name), None)
+def holders(kinds: Collection[str]) -> str:
+    """Who refers to the newest object of these kinds, and who to those: where to look for what is not let go of."""
+    found = next((each for each in reversed(gc.get_objects()) if type(each).__qualname__ in kinds), None)
     lines, level = [], [found] if found is not None else []
     for _ in range(6):
         above = [
@@ -253,7 +253,7 @@ def test_no_hostile_client_raises_an_error_or_leaves_anything_behind(pytestconfi
                 # Upstream's service task keeps a copy of its list of sessions for one round more.
                 runner.run(until(lambda: (kept() - before).total() < 100))
             except AssertionError:
-                pytest.fail(f"memory is not flat: {kept() - before}\n{holders('WireSocket')}")
+                pytest.fail(f"memory is not flat: {kept() - before}\n{holders((kept() - before).keys())}")
         finally:
             runner.run(stack.aclose())
         assert not seen
