@@ -5,9 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .packets import cost
+
+
+class Drain(Protocol):
+    """Where packets go that have left the queue."""
+
+    def buffered(self) -> int:
+        """Bytes that are on their way and that the kernel did not take yet."""
+
+    def give_up(self) -> None:
+        """End the connection at once if something is unwritten."""
+
+    def drop(self) -> None:
+        """Forget what can be forgotten."""
 
 
 class Outlet:
@@ -38,6 +51,9 @@ class Outlet:
         elif self.sender is not None:
             self.sender.cancel()
 
+    def drop(self) -> None:
+        """Nothing: what the web server has is out of reach."""
+
     def _is_ours(self) -> bool:
         # A connection that was kept alive may carry the request of somebody else by now.
         if self._transport is None:
@@ -58,7 +74,7 @@ class Outgoing(asyncio.Queue[Any]):
         super().__init__()
         self.total = 0
         """Bytes that were ever put."""
-        self.outlet: Outlet | None = None
+        self.outlet: Drain | None = None
         self.dropped = False
         self._kept = 0
         self._taken: deque[int] = deque()
@@ -113,3 +129,5 @@ class Outgoing(asyncio.Queue[Any]):
             self._taken.pop()
             self._skip += 1
         self._kept = sum(self._taken)
+        if self.outlet is not None:
+            self.outlet.drop()
