@@ -97,14 +97,16 @@ class Outgoing(asyncio.Queue[Any]):
             self._taken.append(cost(item))
         return item
 
-    async def take(self, most: int) -> list[Any]:
-        """What waits, up to about `most` bytes of it, once there is something; nothing at the end of the session."""
+    async def take(self, most: int, count: int) -> list[Any]:
+        """What waits, once there is something: up to about `most` bytes and `count` packets; nothing at the end of the
+        session.
+        """
         first = await self.get()
         if first is None:
             return []
         packets = [first]
         size = cost(first)
-        while not self.empty() and size < most and self._queue[0] is not None:  # type: ignore[attr-defined]
+        while not self.empty() and size < most and len(packets) < count and self._queue[0] is not None:  # type: ignore[attr-defined]
             packets.append(self.get_nowait())
             size += cost(packets[-1])
         return packets
