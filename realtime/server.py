@@ -89,6 +89,7 @@ class RealtimeServer:
                 max_event_burst=settings.realtime_max_event_burst,
                 max_rooms=settings.realtime_max_rooms_per_session,
             ),
+            direct=settings.realtime_direct_websockets,
             transports=settings.transports,
             allow_upgrades=settings.enable_websocket_support,
             cors_allowed_origins=settings.cors_origins,

@@ -120,6 +120,7 @@ class Settings(BaseSettings):
     realtime_state_timeout_seconds: float = _seconds(2, at_most=60)
     realtime_auth_grace_seconds: float = _seconds(15)
     realtime_handshake_seconds: float = _seconds(45)
+    realtime_direct_websockets: bool = _switch(True)
     realtime_slow_consumer_seconds: float = _seconds(10)
     realtime_shutdown_grace_seconds: float = _seconds(10)
     realtime_usage_seconds: float = _seconds(3)

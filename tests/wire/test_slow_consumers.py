@@ -306,8 +306,8 @@ async def test_an_answer_to_a_poll_that_was_not_read_is_seen_when_the_client_pol
     limits = Limits(max_outgoing_bytes=1 << 30, slow_seconds=3600)
     async with serving(limits=limits) as instance, Polling.to(instance) as client:
         stuck = session(instance)
-        for number in range(1500):
-            await instance.server.emit("piece", (number, "x" * PIECE))
+        for number in range(15):
+            await instance.server.emit("piece", (number, "x" * 100 * PIECE))
         _reader, writer = await asyncio.open_connection("127.0.0.1", instance.port)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         path = client.url.removeprefix(instance.http)
@@ -328,8 +328,8 @@ async def test_an_answer_that_nobody_reads_is_given_up_some_time_after_the_sessi
     async with serving(limits=limits, **pings) as instance, Polling.to(instance) as client:
         stuck = session(instance)
         stuck.linger = 0.1
-        for number in range(1500):
-            await instance.server.emit("piece", (number, "x" * PIECE))
+        for number in range(15):
+            await instance.server.emit("piece", (number, "x" * 100 * PIECE))
         if end == "shut":
             stuck.shut(instance.server.reason.SERVER_DISCONNECT)
         _reader, writer = await asyncio.open_connection("127.0.0.1", instance.port)
@@ -356,8 +356,8 @@ async def test_nobody_answers_for_whoever_used_the_same_connection_after_him() -
         await instance.server.emit("x", to=good_sid)
         writer.write(_get(good.url.removeprefix(instance.http)))
         assert parsed((await http.response(reader)).body.decode()) == ["x"]
-        for number in range(1500):
-            await instance.server.emit("piece", (number, "x" * PIECE), to=deaf_sid)
+        for number in range(15):
+            await instance.server.emit("piece", (number, "x" * 100 * PIECE), to=deaf_sid)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(_get(deaf.url.removeprefix(instance.http)))
         await until(lambda: his.queue.outlet is not None and his.queue.outlet.buffered() > HIGH_WATER)
