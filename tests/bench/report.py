@@ -34,7 +34,7 @@ class Figure:
 
 
 def at_most(what: str, value: float, limit: float, unit: str) -> Figure:
-    return Figure(what, value, unit, f"≤ {limit:g} {unit}", value <= limit)
+    return Figure(what, value, unit, f"≤ {limit:.4g} {unit}", value <= limit)
 
 
 def at_least(what: str, value: float, limit: float, unit: str) -> Figure:

@@ -23,7 +23,18 @@ class LoadError(Exception):
 class Connection:
     """``deflate``: offer permessage-deflate, as every browser does. ``auth``: what CONNECT carries, as JSON."""
 
-    __slots__ = ("_buffer", "_fresh", "_inflater", "_open", "at", "auth", "connected", "extra", "socket")
+    __slots__ = (
+        "_buffer",
+        "_fresh",
+        "_inflater",
+        "_open",
+        "at",
+        "auth",
+        "connected",
+        "extra",
+        "listed",
+        "socket",
+    )
 
     def __init__(self, port: int, *, deflate: bool, auth: bytes) -> None:
         self.auth = auth
@@ -32,6 +43,8 @@ class Connection:
         """How much of what is awaited has come; the swarm's."""
         self.extra = 0
         """Bytes of packets that were no answers to the load."""
+        self.listed = 0
+        """How many users the last list named that it was told."""
         self._buffer = b""
         self._open = False
         self._fresh = False

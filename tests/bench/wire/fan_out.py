@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.bench.wire import event
-from tests.bench.wire.machine import LOAD_CORE, SERVER_CORE, cpu_seconds, no_collections, on_core
-from tests.bench.wire.peers import DoorKey, Peer, auth
+from tests.bench.wire.machine import LOAD_CORE, cpu_seconds, no_collections, on_core
+from tests.bench.wire.peers import DoorKey, Peer, auth, running
 from tests.bench.wire.swarm import Swarm
 
 BURST = 10
@@ -69,10 +69,7 @@ def fan_out(
     with ExitStack() as ends, on_core(LOAD_CORE):
         audiences: dict[str, Audience] = {}
         for name, peers in groups.items():
-            with on_core(SERVER_CORE):
-                for peer in peers:
-                    ends.callback(peer.close)
-                    peer.start()
+            ends.enter_context(running(peers))
             swarm = Swarm([peer.port for peer in peers], deflate=deflate, auth=auth)
             ends.callback(swarm.close)
             swarm.connect(clients * len(peers))
@@ -80,7 +77,7 @@ def fan_out(
             ends.callback(door.close)
             audiences[name] = Audience(peers, swarm, door)
         for audience in audiences.values():
-            audience.swarm.quiet(QUIET_SECONDS, limit=60)
+            audience.swarm.settle(QUIET_SECONDS, limit=120)
             audience.emit(BURST)
         ends.enter_context(no_collections())
         order = list(audiences)

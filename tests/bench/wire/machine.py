@@ -18,13 +18,8 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | 2)  # the process's clock: what clock_getcpuclockid(3) makes of it
 
 
-def kernel_share(before: tuple[float, float], after: tuple[float, float]) -> float:
-    """Between two ``user_and_system``: how much of the time was the kernel's, 0 to 1."""
-    user, system = after[0] - before[0], after[1] - before[1]
-    return system / (user + system) if user + system else 0.0
-
-
 def user_and_system(pid: int) -> tuple[float, float]:
+    """CPU seconds so far, in hundredths."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user), float(times.system)
 

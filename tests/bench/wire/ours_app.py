@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -46,7 +47,13 @@ def main(host: str, port: int, redis_url: str | None, database_url: str) -> None
         return data
 
     wire.on("echo", echo)
-    make_server(app, host=host, port=port).run()
+    server = make_server(app, host=host, port=port)
+    if path := os.environ.get("WIRE_TRACE"):
+        tracer = cProfile.Profile()
+        tracer.runcall(server.run)
+        tracer.dump_stats(path)
+    else:
+        server.run()
 
 
 if __name__ == "__main__":

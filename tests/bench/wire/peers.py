@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from realtime.auth import create_token
 from realtime.directory.sql import SqlDirectory
 from sim.processes.instances import SECRET_KEY, Instance
-from sim.processes.process import LOOPBACK, Resource, Server
+from sim.processes.process import LOOPBACK, Server
 from tests.bench.wire import event
+from tests.bench.wire.machine import SERVER_CORE, on_core
 from tests.support.node import FOLDER, node_binary
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,15 +73,25 @@ class Node(Server):
 
 
 class Ours(Instance):
-    """One instance with its defaults; ``users`` stand in its database, members of one channel."""
+    """One instance with its defaults; ``users`` stand in its database, members of one channel.
+
+    ``traced_to``: run under cProfile, and leave there what it saw when terminated.
+    """
 
     def __init__(
-        self, *, users: Sequence[str], redis_url: str | None = None, database_url: str | None = None
+        self,
+        *,
+        users: Sequence[str],
+        redis_url: str | None = None,
+        database_url: str | None = None,
+        traced_to: Path | None = None,
     ) -> None:
         super().__init__(
             redis_url=redis_url, database_url=database_url, name="ours", module="tests.bench.wire.ours_app"
         )
         self._settings["WIRE_DOOR"] = str(door_path(self.folder))
+        if traced_to is not None:
+            self._settings["WIRE_TRACE"] = str(traced_to)
         self._users = users
 
     def start(self) -> None:
@@ -103,18 +115,16 @@ class DoorKey:
         self._socket.close()
 
 
-class Group(Resource):
-    """Several servers started one after the other and ended together."""
-
-    def __init__(self, peers: Sequence[Peer]) -> None:
-        self.peers = peers
-
-    def start(self) -> None:
-        for peer in self.peers:
-            peer.start()
-
-    def close(self) -> None:
-        for peer in self.peers:
+@contextlib.contextmanager
+def running(peers: Sequence[Peer]) -> Iterator[None]:
+    """Starts them on the servers' core, and ends them."""
+    try:
+        with on_core(SERVER_CORE):
+            for peer in peers:
+                peer.start()
+        yield
+    finally:
+        for peer in peers:
             peer.close()
 
 

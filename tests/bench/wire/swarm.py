@@ -13,6 +13,7 @@ AT_ONCE = 50
 """Clients that are connecting at a time."""
 PATIENCE = 60.0
 _EVENT = b'42["' + event.NAME.encode()
+_LIST = b'42["user-list"'
 
 
 class Swarm:
@@ -39,7 +40,7 @@ class Swarm:
             while joining < AT_ONCE and len(self) < wanted:
                 self._begin()
                 joining += 1
-            for connection, packets in self._ready(1.0):
+            for connection, packets in self.ready(1.0):
                 joining -= sum(self._greet(connection, packet) for packet in packets)
             if time.monotonic() > end:
                 raise LoadError(f"{joining} of {wanted} clients were not connected in time")
@@ -49,16 +50,19 @@ class Swarm:
         before = sum(connection.extra for connection in self.connections.values())
         end = time.monotonic() + seconds
         while True:
-            for connection, packets in self._ready(max(0.0, end - time.monotonic())):
+            for connection, packets in self.ready(max(0.0, end - time.monotonic())):
                 for packet in packets:
                     self._other(connection, packet)
             if time.monotonic() >= end:
                 return sum(connection.extra for connection in self.connections.values()) - before
 
-    def quiet(self, seconds: float, *, limit: float) -> None:
-        """Until nothing but pings has come for so long. Raises ``LoadError`` after ``limit`` seconds."""
+    def settle(self, seconds: float, *, limit: float) -> None:
+        """Until nothing but pings has come for so long and, where clients are told who is online, all know everyone.
+
+        Raises ``LoadError`` after ``limit`` seconds.
+        """
         end = time.monotonic() + limit
-        while self.pump(seconds):
+        while self.pump(seconds) or not self._all_listed():
             if time.monotonic() > end:
                 raise LoadError(f"a server was not quiet for {seconds:g} s within {limit:g} s")
 
@@ -124,7 +128,13 @@ class Swarm:
     def _other(self, connection: Connection, packet: bytes) -> None:
         if packet.startswith(_EVENT):
             raise LoadError(f"not the event that was due: {packet!r}")
+        if packet.startswith(_LIST):
+            connection.listed = packet.count(b'"user-') - 1
         connection.extra += len(packet)
+
+    def _all_listed(self) -> bool:
+        listed = {connection.listed for connection in self.connections.values()}
+        return listed in ({0}, {len(self)})
 
     def _begin(self) -> None:
         number = len(self)
@@ -146,7 +156,7 @@ class Swarm:
             self._other(connection, packet)
         return False
 
-    def _ready(self, seconds: float) -> list[tuple[Connection, list[bytes]]]:
+    def ready(self, seconds: float) -> list[tuple[Connection, list[bytes]]]:
         found = []
         for fd, _ in self._epoll.poll(seconds):
             connection = self.connections[fd]
