@@ -144,7 +144,10 @@ class Connection:
     def _send(self, first: int, payload: bytes) -> None:
         length = len(payload)
         size = bytes((0x80 | length,)) if length < 126 else b"\xfe" + length.to_bytes(2, "big")
-        self.socket.send(bytes((first,)) + size + b"\0\0\0\0" + payload)
+        try:
+            self.socket.send(bytes((first,)) + size + b"\0\0\0\0" + payload)
+        except ConnectionError as error:
+            raise LoadError("the server closed a connection") from error
 
 
 def _request(port: int, deflate: bool) -> bytes:

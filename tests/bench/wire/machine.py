@@ -32,7 +32,7 @@ def memory_bytes(pid: int) -> int:
     raise LookupError(f"the kernel tells no Pss of process {pid}")
 
 
-CORES = sorted(os.sched_getaffinity(0))
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 
 

@@ -6,10 +6,10 @@ from tests.bench.wire.machine import LOAD_CORE, memory_bytes, on_core
 from tests.bench.wire.peers import Peer, auth, running
 from tests.bench.wire.swarm import Swarm
 
-QUIET_SECONDS = 5.0
 
-
-def kilobytes_per_idle_connection(peer: Peer, few: int, many: int, *, deflate: bool) -> float:
+def kilobytes_per_idle_connection(
+    peer: Peer, few: int, many: int, *, quiet_seconds: float, deflate: bool
+) -> float:
     """The slope between so many clients that have connected, been told what a new client is told, and fallen silent."""
     with running([peer]), on_core(LOAD_CORE):
         swarm = Swarm([peer.port], deflate=deflate, auth=auth)
@@ -17,7 +17,7 @@ def kilobytes_per_idle_connection(peer: Peer, few: int, many: int, *, deflate: b
             held = []
             for wanted in (few, many):
                 swarm.connect(wanted - len(swarm))
-                swarm.settle(QUIET_SECONDS, limit=300)
+                swarm.settle(quiet_seconds, limit=300)
                 held.append(memory_bytes(peer.pid))
         finally:
             swarm.close()

@@ -39,10 +39,10 @@ class Peer(Protocol):
     def close(self) -> None: ...
 
 
-class Stock(Server):
-    """A module with a server in Python that is not ours."""
+class Plain(Server):
+    """A server in Python that is not ours: ``stock`` or ``bare``, of the module of that name."""
 
-    def __init__(self, *, redis_url: str | None = None, name: str = "stock") -> None:
+    def __init__(self, name: str, *, redis_url: str | None = None) -> None:
         super().__init__(name, None)
         self._redis_url = redis_url
 

@@ -86,8 +86,7 @@ def _under_load(
 
 
 def _start_sampling(pid: int, seconds: float, path: Path) -> subprocess.Popen[bytes] | None:
-    beside = Path(sys.executable).with_name("py-spy")
-    found = str(beside) if beside.exists() else shutil.which("py-spy")
+    found = _sampler()
     if found is None:
         return None
     command = [found, "record", "--pid", str(pid), "--duration", str(max(1, round(seconds)))]
@@ -97,12 +96,19 @@ def _start_sampling(pid: int, seconds: float, path: Path) -> subprocess.Popen[by
     )
 
 
+def _sampler() -> str | None:
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.exists() else shutil.which("py-spy")
+
+
 def _sampled(path: Path) -> Mapping[str, float]:
     """Lines are stacks, outermost first, and how often each was seen; those of the loop's thread count."""
     shares: Counter[str] = Counter()
     for line in path.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        if not stack.startswith("_bootstrap "):  # a database thread that waits looks busy from outside
+        if (
+            "_bootstrap" not in stack.partition(";")[0]
+        ):  # a database thread that waits looks busy from outside
             shares[stack.rpartition(";")[2]] += int(count)
     return shares
 

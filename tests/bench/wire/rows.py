@@ -11,13 +11,14 @@ from sim.processes.redis import RedisServer
 from tests.bench.report import Figure, Line, at_least, at_most
 from tests.bench.wire.acks import ack_waits, percentile
 from tests.bench.wire.connects import connects_per_second
-from tests.bench.wire.fan_out import FanOut, fan_out
+from tests.bench.wire.fan_out import BURST, FanOut, fan_out
 from tests.bench.wire.machine import LOAD_CORE, on_core
 from tests.bench.wire.memory import kilobytes_per_idle_connection
-from tests.bench.wire.peers import Node, Ours, Peer, Stock, user
+from tests.bench.wire.peers import Node, Ours, Peer, Plain, user
 from tests.bench.wire.profile import profile
 
-OFFERS = {False: "no compression offered", True: "compression offered"}
+OFFERED = {False: "no compression offered", True: "compression offered"}
+"""By whether the load offers permessage-deflate, as every browser does."""
 INSTANCES = 3
 
 
@@ -30,9 +31,11 @@ class Scale:
     events: int = 150
     few_idle: int = 200
     many_idle: int = 3000
+    quiet_seconds: float = 5.0
     askers: int = 1000
     asking_seconds: int = 5
     profile_seconds: float = 5.0
+    offers: Sequence[bool] = (False, True)
     node: bool = True
 
 
@@ -68,13 +71,15 @@ class Findings:
 
 def one_room(scale: Scale, findings: Findings) -> None:
     users = _users(scale.clients)
-    for deflate, offer in OFFERS.items():
-        groups: dict[str, Sequence[Peer]] = {"bare": [Stock(name="bare")], "ours": [Ours(users=users)]}
+    for deflate in scale.offers:
+        groups: dict[str, Sequence[Peer]] = {"bare": [Plain("bare")], "ours": [Ours(users=users)]}
         if scale.node:
             groups["node"] = [Node()]
-        groups["stock"] = [Stock()]
-        found = _fan_out(groups, scale, deflate=deflate)
-        what = f"1 room, {scale.clients} clients, {offer}"
+        groups["stock"] = [Plain("stock")]
+        found = fan_out(
+            groups, clients=scale.clients, rounds=scale.rounds, events=scale.events, deflate=deflate
+        )
+        what = f"1 room, {scale.clients} clients, {OFFERED[deflate]}"
         findings.compare(
             f"{what}, 1 event: CPU per delivery",
             "µs",
@@ -88,7 +93,7 @@ def one_room(scale: Scale, findings: Findings) -> None:
 
 
 def fleet(scale: Scale, findings: Findings) -> None:
-    for deflate, offer in OFFERS.items():
+    for deflate in scale.offers:
         with ExitStack() as ends, on_core(LOAD_CORE):
             # One for each, as ours and the stock server would hear each other.
             redis = {name: ends.enter_context(RedisServer()).url for name in ("ours", "node", "stock")}
@@ -100,9 +105,15 @@ def fleet(scale: Scale, findings: Findings) -> None:
             groups: dict[str, Sequence[Peer]] = {"ours": [first, *others]}
             if scale.node:
                 groups["node"] = [Node(redis_url=redis["node"]) for _ in range(INSTANCES)]
-            groups["stock"] = [Stock(redis_url=redis["stock"]) for _ in range(INSTANCES)]
-            found = _fan_out(groups, scale, deflate=deflate)
-        what = f"{INSTANCES} instances over Redis, {scale.clients} clients each, {offer}"
+            groups["stock"] = [Plain("stock", redis_url=redis["stock"]) for _ in range(INSTANCES)]
+            found = fan_out(
+                groups,
+                clients=scale.clients,
+                rounds=scale.rounds,
+                events=max(BURST, scale.events // INSTANCES),
+                deflate=deflate,
+            )
+        what = f"{INSTANCES} instances over Redis, {scale.clients} clients each, {OFFERED[deflate]}"
         single, burst = _of(found, lambda it: it.single_us), _of(found, lambda it: it.burst_us)
         findings.compare(f"{what}, 1 event: CPU per delivery", "µs", single, most={"node": 0.7})
         findings.compare(f"{what}, 10 events at a time: CPU per delivery", "µs", burst)
@@ -110,13 +121,15 @@ def fleet(scale: Scale, findings: Findings) -> None:
 
 def memory(scale: Scale, findings: Findings) -> None:
     few, many = scale.few_idle, scale.many_idle
-    for deflate, offer in OFFERS.items():
+    for deflate in scale.offers:
         peers = _peers(scale, _users(many))
         slopes = {
-            name: kilobytes_per_idle_connection(peer, few, many, deflate=deflate)
+            name: kilobytes_per_idle_connection(
+                peer, few, many, quiet_seconds=scale.quiet_seconds, deflate=deflate
+            )
             for name, peer in peers.items()
         }
-        what = f"memory of an idle websocket, {few} to {many} clients, {offer}"
+        what = f"memory of an idle websocket, {few} to {many} clients, {OFFERED[deflate]}"
         findings.lines.append(Line(what, "KB", slopes))
         findings.figures.append(at_most(f"{what}: ours", slopes["ours"], 22, "KB"))
 
@@ -162,11 +175,7 @@ def _peers(scale: Scale, users: Sequence[str]) -> dict[str, Peer]:
     peers: dict[str, Peer] = {"ours": Ours(users=users)}
     if scale.node:
         peers["node"] = Node()
-    return peers | {"stock": Stock()}
-
-
-def _fan_out(groups: Mapping[str, Sequence[Peer]], scale: Scale, *, deflate: bool) -> dict[str, FanOut]:
-    return fan_out(groups, clients=scale.clients, rounds=scale.rounds, events=scale.events, deflate=deflate)
+    return peers | {"stock": Plain("stock")}
 
 
 def _of(found: Mapping[str, FanOut], take: Callable[[FanOut], list[float]]) -> dict[str, list[float]]:

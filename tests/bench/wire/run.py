@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.bench.report import REPORTS, publish
-from tests.bench.wire.machine import many_files
+from tests.bench.wire.machine import LOAD_CORE, SERVER_CORE, many_files
 from tests.bench.wire.plot import draw
 from tests.bench.wire.rows import ROWS, Findings, Scale
 from tests.support.node import NodeMissing, install_modules
@@ -37,7 +37,12 @@ that all share (`bare` lets in whoever comes).
 
 def run_wire(rows: Sequence[str], *, quick: bool = False) -> bool:
     """Runs these rows, prints, and saves if that is all of them at full length; True if every goal was met."""
+    if sys.platform != "linux":
+        print("wire: not measured; it needs Linux for its clocks and cores", file=sys.stderr)
+        return False
     scale, note = (QUICK if quick else Scale()), NOTE
+    if SERVER_CORE == LOAD_CORE:
+        note = f"On a machine of one core, so that the load was in the servers' way.\n\n{note}"
     try:
         install_modules()
     except NodeMissing as missing:

@@ -158,7 +158,7 @@ class Swarm:
 
     def ready(self, seconds: float) -> list[tuple[Connection, list[bytes]]]:
         found = []
-        for fd, _ in self._epoll.poll(seconds):
+        for fd, _ in self._epoll.poll(seconds, max(1, len(self))):
             connection = self.connections[fd]
             found.append((connection, list(connection.packets(connection.read()))))
         return found
