@@ -30,7 +30,7 @@ class Figure:
     def shown(self) -> str:
         if isinstance(self.value, bool):
             return "yes" if self.value else "no"
-        return f"{_number(self.value)} {self.unit}".rstrip()
+        return f"{number(self.value)} {self.unit}".rstrip()
 
 
 def at_most(what: str, value: float, limit: float, unit: str) -> Figure:
@@ -128,11 +128,11 @@ def _mark(figure: Figure) -> str:
 def _side_by_side(lines: Sequence[Line]) -> _Table:
     names = list(dict.fromkeys(name for line in lines for name in line.values))
     rows = [
-        [line.what, line.unit, *(_number(line.values[name]) if name in line.values else "" for name in names)]
+        [line.what, line.unit, *(number(line.values[name]) if name in line.values else "" for name in names)]
         for line in lines
     ]
     return _Table("Side by side", ["work", "", *names], rows, "ll" + "r" * len(names))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
