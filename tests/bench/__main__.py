@@ -1,9 +1,13 @@
-"""Runs the benchmarks named, or all: ``python -m tests.bench [simulator] [storm] [verbs]``."""
+"""Runs the benchmarks named, or all: ``python -m tests.bench [simulator] [storm] [verbs] [wire [ROW…]] [--quick]``.
+
+Of ``wire`` single rows may be named. ``--quick`` makes it short; then, as with single rows, nothing is saved.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 
 import uvloop
 
@@ -11,6 +15,8 @@ from tests.bench.report import Figure, always, at_least, at_most, publish
 from tests.bench.simulator import simulator
 from tests.bench.storm import storm
 from tests.bench.verbs import verbs
+from tests.bench.wire.rows import ROWS
+from tests.bench.wire.run import run_wire
 
 SIZES = (100, 400, 2000)
 
@@ -77,14 +83,24 @@ async def run_simulator() -> bool:
 
 
 def main() -> int:
-    runs = {"simulator": run_simulator, "verbs": run_verbs, "storm": run_storm}
-    wanted = sys.argv[1:] or list(runs)
+    words = sys.argv[1:]
+    quick = "--quick" in words
+    rows = [word for word in words if word in ROWS]
+    runs: dict[str, Callable[[], bool]] = {
+        "simulator": lambda: uvloop.run(run_simulator()),
+        "verbs": lambda: uvloop.run(run_verbs()),
+        "storm": lambda: uvloop.run(run_storm()),
+        "wire": lambda: run_wire(rows or list(ROWS), quick=quick),
+    }
+    wanted = [word for word in words if word not in ROWS and word != "--quick"] or list(runs)
     if unknown := set(wanted) - runs.keys():
         print(
-            f"unknown benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(runs)}", file=sys.stderr
+            f"unknown benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(runs)}; "
+            f"rows of wire: {', '.join(ROWS)}",
+            file=sys.stderr,
         )
         return 2
-    met = [uvloop.run(runs[name]()) for name in wanted]
+    met = [runs[name]() for name in wanted]
     return 0 if all(met) else 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,11 +30,11 @@ class Figure:
     def shown(self) -> str:
         if isinstance(self.value, bool):
             return "yes" if self.value else "no"
-        return f"{self.value:,.0f} {self.unit}" if self.value >= 100 else f"{self.value:,.2f} {self.unit}"
+        return f"{number(self.value)} {self.unit}".rstrip()
 
 
 def at_most(what: str, value: float, limit: float, unit: str) -> Figure:
-    return Figure(what, value, unit, f"≤ {limit:g} {unit}", value <= limit)
+    return Figure(what, value, unit, f"≤ {limit:.4g} {unit}", value <= limit)
 
 
 def at_least(what: str, value: float, limit: float, unit: str) -> Figure:
@@ -43,6 +43,15 @@ def at_least(what: str, value: float, limit: float, unit: str) -> Figure:
 
 def always(what: str, *, holds: bool) -> Figure:
     return Figure(what, holds, "", "yes", holds)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The same measured of several servers, side by side; ``values`` by their names."""
+
+    what: str
+    unit: str
+    values: Mapping[str, float]
 
 
 def machine() -> str:
@@ -54,20 +63,76 @@ def machine() -> str:
     )
 
 
-def publish(title: str, name: str, figures: Sequence[Figure], *, note: str = "") -> bool:
-    """Prints the table, saves it as Markdown and JSON; True if every goal was met."""
-    table = Table(title=title, caption=machine())
-    for column in ("what", "measured", "goal", ""):
-        table.add_column(column, justify="right" if column in ("measured", "goal") else "left")
-    lines = [f"# {title}", "", machine() + ".", "", "| what | measured | goal | |", "|---|--:|--:|---|"]
-    for figure in figures:
-        mark = "" if figure.met is None else "ok" if figure.met else "MISSED"
-        table.add_row(figure.what, figure.shown, figure.goal, mark)
-        lines.append(f"| {figure.what} | {figure.shown} | {figure.goal} | {mark} |")
-    Console(width=130).print(table)
-    REPORTS.mkdir(exist_ok=True)
-    text = "\n".join([*lines, "", note]).rstrip() + "\n"
-    (REPORTS / f"{name}.md").write_text(text)
-    saved = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
-    (REPORTS / f"{name}.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+def publish(
+    title: str,
+    name: str,
+    figures: Sequence[Figure],
+    *,
+    note: str = "",
+    beside: Sequence[Line] = (),
+    picture: bool = False,
+    save: bool = True,
+) -> bool:
+    """Prints the tables, saves them as Markdown and JSON; True if every goal was met.
+
+    ``beside`` becomes a table with a column for each server; ``picture``: there is a plot of the same name.
+    """
+    rows = [[figure.what, figure.shown, figure.goal, _mark(figure)] for figure in figures]
+    tables = [_Table(title, ["what", "measured", "goal", ""], rows, "lrrl")]
+    if beside:
+        tables.append(_side_by_side(beside))
+    console = Console(width=130)
+    lines = [f"# {title}", "", machine() + "."]
+    for table in tables:
+        console.print(table.rich())
+        lines += ["", *table.markdown()]
+    if picture:
+        lines += ["", f"![{title}]({name}.svg)"]
+    if save:
+        REPORTS.mkdir(exist_ok=True)
+        text = "\n".join([*lines, "", note]).rstrip() + "\n"
+        (REPORTS / f"{name}.md").write_text(text)
+        saved: dict[str, object] = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
+        if beside:
+            saved["beside"] = [asdict(line) for line in beside]
+        (REPORTS / f"{name}.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
     return all(figure.met is not False for figure in figures)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+    """One letter a column: l or r."""
+
+    def rich(self) -> Table:
+        table = Table(title=self.title, caption=machine())
+        for column, side in zip(self.columns, self.align, strict=True):
+            table.add_column(column, justify="right" if side == "r" else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> list[str]:
+        rule = "|".join("--:" if side == "r" else "---" for side in self.align)
+        lines = [f"| {' | '.join(row)} |" for row in (self.columns, *self.rows)]
+        return [lines[0], f"|{rule}|", *lines[1:]]
+
+
+def _mark(figure: Figure) -> str:
+    return "" if figure.met is None else "ok" if figure.met else "MISSED"
+
+
+def _side_by_side(lines: Sequence[Line]) -> _Table:
+    names = list(dict.fromkeys(name for line in lines for name in line.values))
+    rows = [
+        [line.what, line.unit, *(number(line.values[name]) if name in line.values else "" for name in names)]
+        for line in lines
+    ]
+    return _Table("Side by side", ["work", "", *names], rows, "ll" + "r" * len(names))
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
