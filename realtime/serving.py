@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from realtime.app import SocketsFirst
 from realtime.server import RealtimeServer
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.logger = logging.getLogger("realtime.websocket")
+        self.logger = self.conn.logger = logging.getLogger("realtime.websocket")
 
 
 class DrainingServer(uvicorn.Server):
@@ -96,7 +97,7 @@ def make_server(app: FastAPI, *, host: str, port: int, log_level: str = "info") 
     logging.getLogger("realtime.websocket").setLevel("INFO" if log_level == "debug" else "WARNING")
     settings = realtime.settings
     config = uvicorn.Config(
-        app,
+        SocketsFirst(app),
         host=host,
         port=port,
         log_level=log_level,
