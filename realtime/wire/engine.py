@@ -12,6 +12,7 @@ from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
 
+from .direct import Flush
 from .heartbeat import Heartbeat
 from .limits import Limits
 from .outgoing import Outgoing
@@ -23,7 +24,8 @@ from .websocket import WireWebSocket
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
-    why, `refuse` with one that is beyond its limits, to close it.
+    why, `refuse` with one that is beyond its limits, to close it, `message` with what a client sent. With `direct`
+    sessions read and write their websockets themselves, where the web server offers it.
     """
 
     sockets: dict[str, WireSocket]
@@ -34,7 +36,9 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         *,
         gone: Callable[[str, str], None],
         refuse: Callable[[str, Close], None],
+        message: Callable[[str, Any], None],
         limits: Limits,
+        direct: bool,
         logger: logging.Logger,
         **options: Any,
     ) -> None:
@@ -42,7 +46,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         super().__init__(async_mode="asgi", logger=logger, **{**options, "monitor_clients": False})
         self.gone = gone
         self.refuse = refuse
+        self.message = message
         self.limits = limits
+        self.direct = direct
+        self.flush = Flush()
         self.heartbeat = Heartbeat[WireSocket](
             self.ping_interval, self.ping_timeout, ping=WireSocket.ping, lost=WireSocket.unheard
         )
@@ -118,8 +125,9 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             try:
                 answer = await session.handle_get_request(environ)
             finally:
-                session.shut(self.reason.TRANSPORT_CLOSE)
-                session.end()
+                if not session.direct:
+                    session.shut(self.reason.TRANSPORT_CLOSE)
+                    session.end()
             return self._bad_request() if isinstance(answer, list) else answer
         session.connected = True
         headers = [("Set-Cookie", self._generate_sid_cookie(sid, self._cookie()))] if self.cookie else None

@@ -6,9 +6,22 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .packets import cost
+
+
+class Drain(Protocol):
+    """Where packets go that have left the queue."""
+
+    def buffered(self) -> int:
+        """Bytes that are on their way and that the kernel did not take yet."""
+
+    def give_up(self) -> None:
+        """End the connection at once if something is unwritten."""
+
+    def drop(self) -> None:
+        """Forget what can be forgotten."""
 
 
 class Outlet:
@@ -39,6 +52,9 @@ class Outlet:
         elif self.sender is not None:
             self.sender.cancel()
 
+    def drop(self) -> None:
+        """Nothing: what the web server has is out of reach."""
+
     def _is_ours(self) -> bool:
         # A connection that was kept alive may carry the request of somebody else by now.
         if self._transport is None:
@@ -59,7 +75,7 @@ class Outgoing:
     def __init__(self) -> None:
         self.total = 0
         """Bytes that were ever put."""
-        self.outlet: Outlet | None = None
+        self.outlet: Drain | None = None
         self.dropped = False
         self._queue: deque[Any] | None = None
         self._kept = 0
@@ -149,3 +165,5 @@ class Outgoing:
         self._skip += max(0, len(taken) - 1)
         self._taken = deque(itertools.islice(taken, 1)) or None
         self._kept = sum(self._taken or ())
+        if self.outlet is not None:
+            self.outlet.drop()

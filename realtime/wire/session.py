@@ -14,10 +14,12 @@ from .packets import SharedPacket, Wire, WirePayload
 from .websocket import WireWebSocket
 
 if TYPE_CHECKING:
+    from .direct import Line
     from .engine import WireEngine
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
+MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 _ALL = 1 << 62
 BATCH_BYTES = 65_536
@@ -48,6 +50,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.upgrading: bool
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
+        self._line: Line | None = None
         self._upgrade: WireWebSocket | None = None
         self._end_at: asyncio.TimerHandle | None = None
         self._probed = False
@@ -62,6 +65,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """
         if self.closing or self.closed:
             return False
+        if self._line is not None:
+            self._line.send(packets)
+            return not self.closing
         if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
             self.server.refuse(self.sid, Close.SLOW_CONSUMER)
             return False
@@ -116,9 +122,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if not self.upgraded and self.queue.empty():
             self.queue.put_nowait(SharedPacket(packet.NOOP))
         self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
-        self.queue.put_nowait(None)
-        if self.upgraded:
-            self.closed = True
+        if self._line is not None:
+            self._line.close(code, reason)
+            self.end()
+        else:
+            self.queue.put_nowait(None)
+            self.closed = self.upgraded
         self.server.gone(self.sid, why)
 
     def _is_shut(self) -> bool:
@@ -161,13 +170,83 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """
         if self.closing or self.closed:
             raise exceptions.SocketIsClosedError()
+        self._hear(pkt.packet_type, pkt.data)
+        if pkt.packet_type not in _FROM_CLIENTS:
+            raise exceptions.UnknownPacketError()
+
+    def _hear(self, kind: int, data: Any) -> None:
         if not self.packets.take(asyncio.get_running_loop().time()):
             self.server.refuse(self.sid, Close.FLOODING)
+        elif kind == packet.MESSAGE:
+            self.server.message(self.sid, data)
+        elif kind == packet.PONG:
+            self.server.heartbeat.heard(self)
+        elif kind == packet.CLOSE:
+            self.shut(self.server.reason.CLIENT_DISCONNECT)
+        else:
+            self._malformed()
+
+    def _malformed(self) -> None:
+        self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
+
+    # --- on a websocket of its own; see `direct.Session`
+
+    @property
+    def direct(self) -> bool:
+        """Whether it reads and writes its websocket itself."""
+        return self._line is not None
+
+    def came(self, data: str | bytes) -> None:
+        """A message of the websocket."""
+        if self.closing or self.too_large(data):
             return
-        if pkt.packet_type not in _FROM_CLIENTS:
-            self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
-            raise exceptions.UnknownPacketError()
-        await super().receive(pkt)
+        try:
+            came = packet.Packet(encoded_packet=data)
+        except Exception as error:  # whatever a decoder makes of hostile input
+            self.server.logger.info("%s: a packet that cannot be decoded: %r", self.sid, error)
+            self._malformed()
+        else:
+            self._hear(came.packet_type, came.data)
+
+    def too_large(self, data: str | bytes) -> bool:
+        """Whether a message is, and this the end of the session."""
+        limit = self.server.max_http_buffer_size
+        if len(data) <= limit and not (isinstance(data, str) and 4 * len(data) > limit < len(data.encode())):
+            return False
+        self.shut(self.server.reason.TRANSPORT_ERROR, code=MESSAGE_TOO_BIG, reason="too large")
+        return True
+
+    def pinged(self) -> None:
+        """The websocket's own pings and pongs count as packets do."""
+        if not self.closing and not self.packets.take(asyncio.get_running_loop().time()):
+            self.server.refuse(self.sid, Close.FLOODING)
+
+    def overflowed(self) -> None:
+        """More waits for the client than may."""
+        if not self.closing and not self.queue.dropped:
+            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
+
+    def lost(self) -> None:
+        """The websocket is closed."""
+        self.shut(self.server.reason.TRANSPORT_CLOSE)
+        self._stop_waiting()
+        self.queue.drop()
+
+    def _take_over(self, ws: WireWebSocket) -> bool:
+        """Whether the session has the websocket to itself from now on, and what was queued goes there."""
+        self._line = ws.take_over(self)
+        if self._line is None:
+            return False
+        self.queue.outlet = self._line
+        while not self.queue.empty():
+            each = self.queue.get_nowait()
+            if each is not None:
+                self._line.send([each])
+            self.queue.handed_over()
+        if self.closing:  # since before it was accepted
+            self._line.close(self.close_code, self.close_reason)
+            self.end()
+        return True
 
     async def poll(self) -> list[Any]:
         """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads, and
@@ -281,11 +360,14 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         server. A session that does not move to this websocket is left as it was, and the websocket closed.
         """
         try:
-            if self.connected:
-                if not await self._move_to(ws):
-                    return
-                # Upstream takes it from here as a session that begins on this websocket.
-                self.connected = False
+            if self.connected and not await self._move_to(ws):
+                return
+            self.upgraded = True
+            if self._take_over(ws):
+                self.connected = True
+                return
+            # Upstream takes it from here as a session that begins on this websocket.
+            self.connected = False
             await super()._websocket_handler(ws)
         except Exception as error:
             self.server.logger.info("%s: websocket ended by %r", self.sid, error)
@@ -293,7 +375,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
                 await ws.close()
         finally:
-            if self.upgraded:
+            if self.direct:
+                pass  # it goes on without this call
+            elif self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
                 self.queue.drop()
                 self.queue.put_nowait(None)  # the writer is to end too
