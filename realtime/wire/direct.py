@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -299,7 +299,7 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def offered(scope: MutableMapping[str, Any]) -> DirectProtocol | None:
-    """The protocol object, if this request came by it."""
-    found = (scope.get("extensions") or {}).get(EXTENSION)
-    return found if isinstance(found, DirectProtocol) else None
+def offered(environ: Mapping[str, Any]) -> DirectProtocol | None:
+    """The protocol object, if this request came by it and nothing in between wants to see what the client sends."""
+    found = (environ["asgi.scope"].get("extensions") or {}).get(EXTENSION)
+    return found if getattr(environ["asgi.receive"], "__self__", None) is found else None

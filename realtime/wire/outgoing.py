@@ -130,14 +130,16 @@ class Outgoing:
             await self._filled.wait()
         return self.get_nowait()
 
-    async def take(self, most: int) -> list[Any]:
-        """What waits, up to about `most` bytes of it, once there is something; nothing at the end of the session."""
+    async def take(self, most: int, count: int) -> list[Any]:
+        """What waits, once there is something: up to about `most` bytes and `count` packets; nothing at the end of the
+        session.
+        """
         first = await self.get()
         if first is None:
             return []
         packets = [first]
         size = cost(first)
-        while self._queue and size < most and self._queue[0] is not None:
+        while self._queue and size < most and len(packets) < count and self._queue[0] is not None:
             packets.append(self.get_nowait())
             size += cost(packets[-1])
         return packets

@@ -24,6 +24,8 @@ SERVICE_RESTART = 1012
 _ALL = 1 << 62
 BATCH_BYTES = 65_536
 """What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
+PAYLOAD_PACKETS = 16
+"""What the answer to a poll carries at most: python-engineio's client drops its connection on more."""
 TAKEN = "realtime.taken"
 """Where a request's environ names the session, and how many of its packets the answer carries."""
 _PING = (SharedPacket(packet.PING),)
@@ -124,7 +126,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
         if self._line is not None:
             self._line.close(code, reason)
-            self.end()
+            self.closed = True
+            if not self._line.buffered():
+                self.end()
         else:
             self.queue.put_nowait(None)
             self.closed = self.upgraded
@@ -231,6 +235,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.shut(self.server.reason.TRANSPORT_CLOSE)
         self._stop_waiting()
         self.queue.drop()
+        self.end()
 
     def _take_over(self, ws: WireWebSocket) -> bool:
         """Whether the session has the websocket to itself from now on, and what was queued goes there."""
@@ -245,7 +250,6 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self.queue.handed_over()
         if self.closing:  # since before it was accepted
             self._line.close(self.close_code, self.close_reason)
-            self.end()
         return True
 
     async def poll(self) -> list[Any]:
@@ -253,7 +257,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         gives up by the clock. The heartbeat ends the wait here, by a ping or with the session.
         """
         try:
-            return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL)
+            return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL, PAYLOAD_PACKETS)
         except asyncio.CancelledError:
             raise exceptions.QueueEmpty() from None
 

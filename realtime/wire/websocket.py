@@ -25,7 +25,7 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
 
     async def __call__(self, environ: dict[str, Any]) -> Any:
         self._outlet = Outlet(environ)
-        self._direct = offered(environ["asgi.scope"])
+        self._direct = offered(environ)
         return await super().__call__(environ)
 
     def take_over(self, session: WireSocket) -> Line | None:

@@ -115,9 +115,9 @@ async def test_an_emit_makes_no_task_per_recipient_and_is_queued_before_it_retur
         before = asyncio.all_tasks()
         await instance.manager.emit("x", {"n": 1})
         assert asyncio.all_tasks() == before
-        assert all(session.queue.waiting for session in instance.server.eio.sockets.values())
-        packets = {id(s.queue._queue[0]) for s in instance.server.eio.sockets.values()}
-        assert len(packets) == 1
+        waiting = [session._line._frames for session in instance.server.eio.sockets.values()]
+        assert [len(frames) for frames in waiting] == [1, 1]
+        assert waiting[0][0] is waiting[1][0]
 
 
 async def test_a_packet_and_its_attachments_are_not_parted_by_other_emits() -> None:

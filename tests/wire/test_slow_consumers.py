@@ -226,12 +226,12 @@ async def test_of_what_the_writer_has_taken_only_the_one_packet_under_way_still_
 
         return receive, held
 
-    async with wrapped(hold) as (instance, _handled), Websocket.to(instance) as client:
+    async with wrapped(hold, direct=False) as (instance, _handled), Websocket.to(instance) as client:
         stuck = session(instance)
         take, batches = stuck.queue.take, []
 
-        async def noted(most: int) -> list[Any]:
-            batches.append(await take(most))
+        async def noted(*most: int) -> list[Any]:
+            batches.append(await take(*most))
             return list(batches[-1])
 
         stuck.queue.take = noted
