@@ -16,6 +16,7 @@ from collections.abc import Generator
 import uvicorn
 from fastapi import FastAPI
 
+from realtime.app import SocketsFirst
 from realtime.server import RealtimeServer
 from realtime.wire import DirectProtocol
 
@@ -87,7 +88,7 @@ def make_server(app: FastAPI, *, host: str, port: int, log_level: str = "info") 
     logging.getLogger("realtime.websocket").setLevel("INFO" if log_level == "debug" else "WARNING")
     settings = realtime.settings
     config = uvicorn.Config(
-        app,
+        SocketsFirst(app),
         host=host,
         port=port,
         log_level=log_level,

@@ -191,7 +191,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.logger = logger
+        self.logger = self.conn.logger = logger
         self.line: Line | None = None
 
     async def run_asgi(self) -> None:

@@ -15,6 +15,7 @@ from realtime.errors import Close
 from .direct import Flush
 from .heartbeat import Heartbeat
 from .limits import Limits
+from .outgoing import Outgoing
 from .packets import SharedPacket
 from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
 from .session import TAKEN, WireSocket
@@ -71,6 +72,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             self.logger.info("A request was refused: %s", refused)
             return await self._make_response(refusal(refused.flaw), refused.environ)
 
+    def create_queue(self, *args: Any, **kwargs: Any) -> Outgoing:
+        """Replaces AsyncServer.create_queue: what waits for a client is counted."""
+        return Outgoing()
+
     async def disconnect(self, sid: str | None = None) -> None:
         """Adds to AsyncServer.disconnect: a session that it takes out has ended altogether."""
         session = self.sockets.get(sid) if sid is not None else None
@@ -86,6 +91,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             flaw = find_flaw(environ, self.transports, self._is_open)
             if flaw is not None:
                 raise RefusedError(flaw, environ)
+        if scope["type"] == "websocket":
+            del environ[
+                "wsgi.input"
+            ]  # a class of its own for each request, to read a body that does not come
         return environ
 
     def _is_open(self, sid: str) -> bool:

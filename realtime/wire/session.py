@@ -43,7 +43,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     def __init__(self, server: WireEngine, sid: str) -> None:
         super().__init__(server, sid)
         self.server: WireEngine
-        self.queue = Outgoing()
+        self.queue: Outgoing
         self.packets = server.limits.packets()
         self.connected: bool
         self.closing: bool

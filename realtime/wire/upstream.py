@@ -16,6 +16,7 @@ import textwrap
 PINNED: dict[str, str] = {
     "engineio.async_server:AsyncServer._handle_connect": "a47d4a5c5e429da3",
     "engineio.async_server:AsyncServer.handle_request": "7a4971c7500e6422",
+    "engineio.async_server:AsyncServer.create_queue": "543bcd6f4eecbaa3",
     "engineio.async_server:AsyncServer.disconnect": "d464eb1f953240c9",
     "engineio.async_server:AsyncServer._make_response": "765491bf76bcae76",
     "engineio.async_server:AsyncServer._trigger_event": "f4dbe0de0fecf870",

@@ -76,7 +76,7 @@ async def test_a_poll_that_comes_after_the_time_is_over_is_refused() -> None:
             await until(instance.nothing_left)
 
 
-@pytest.mark.parametrize("transport", [POLLING], ids=str)
+@pytest.mark.parametrize("transport", TRANSPORTS, ids=str)
 async def test_an_answer_that_came_while_the_server_stood_still_counts(transport: Kind) -> None:
     async with serving(ping_interval=0.1, ping_timeout=0.5) as instance:
         prepare(instance)
