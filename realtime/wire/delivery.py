@@ -14,7 +14,7 @@ from realtime.errors import Close, LimitExceeded
 
 from .calls import Asker, CallbackAsker
 from .counters import Counters, QuietLog
-from .packets import Wire, arguments, cost, encode
+from .packets import Wire, arguments, cost, encode, frames
 from .rooms import Member, Rooms, State
 from .tasks import Tasks
 
@@ -107,13 +107,22 @@ class LocalDelivery(AsyncManager):
         if not members:
             return 0
         if asker is None:
-            wire = encode(packet.EVENT, [event, *arguments(data)], namespace)
-            for member in members:
-                self.send(member, wire)
+            self._send_all(members, encode(packet.EVENT, [event, *arguments(data)], namespace))
         else:
             for member in members:
                 self.ask(member, event, data, next(self.numbers), asker)
         return len(members)
+
+    def _send_all(self, members: Sequence[Member], wire: Wire) -> None:
+        # As `send` for each of them, without a call more than it takes.
+        framed = b""
+        for member in members:
+            line = member.socket.line
+            if line is None or member.held is not None or line.closed or member.gone is not None:
+                self.send(member, wire)
+            else:
+                framed = framed or frames(wire)
+                line.send(framed)
 
     def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
         """Send an event that wants an acknowledgement, under this number."""

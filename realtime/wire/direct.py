@@ -17,9 +17,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 
-from .outgoing import Outgoing
-from .packets import Wire
-
 EXTENSION = "realtime.direct"
 """Where the scope's extensions hold the protocol object."""
 CHUNK = 65_536
@@ -31,8 +28,6 @@ logger = logging.getLogger("realtime.websocket")
 
 class Session(Protocol):
     """Who takes a websocket over."""
-
-    queue: Outgoing
 
     def came(self, data: str | bytes) -> None:
         """A message. Never raises."""
@@ -78,62 +73,66 @@ class Line:
     """
 
     __slots__ = (
-        "_due",
         "_flush",
         "_frames",
         "_most",
         "_protocol",
         "_session",
-        "_size",
         "_transport",
+        "_write",
+        "_written",
         "closed",
         "paused",
+        "sent",
     )
 
     def __init__(self, protocol: DirectProtocol, session: Session, flush: Flush, *, most: int) -> None:
         """`most`: bytes that may wait."""
         self._protocol = protocol
         self._transport = protocol.transport
+        self._write = protocol.transport.write
         self._session = session
         self._flush = flush
         self._frames: list[bytes] = []
-        self._size = 0
-        self._due = False
         self._most = most
+        self._written = 0
+        self.sent = 0
+        """Bytes that were ever sent."""
         self.paused = not protocol.writable.is_set()
         self.closed = False
         """Whether a close frame was sent or came, or the connection is lost."""
 
     # --- out
 
-    def send(self, packets: Wire) -> None:
-        """Send packets, after all that were sent before."""
-        size = 0
-        for each in packets:
-            frame = each.frame
-            self._frames.append(frame)
-            size += len(frame)
-        self._session.queue.total += size
-        self._size += size
-        if self._size > CHUNK:
-            self.flush()
-        elif not self._due:
-            self._due = True
+    def send(self, framed: bytes) -> None:
+        """Send frames, after all that were sent before."""
+        frames = self._frames
+        frames.append(framed)
+        self.sent += len(framed)
+        if self.paused:
+            self._check()
+        elif len(frames) == 1:
             self._flush.add(self)
+        elif self.sent - self._written > CHUNK:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits, or see whether too much does."""
-        self._due = False
-        if self.paused:
-            if self.buffered() > self._most:
-                self._session.overflowed()
-            return
         frames = self._frames
-        if frames:
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
-            frames.clear()
-            self._size = 0
-            self._transport.write(data)
+        if self.paused:
+            self._check()
+        elif frames:
+            self._written = self.sent
+            if len(frames) == 1:
+                self._write(frames.pop())
+            else:
+                data = b"".join(frames)
+                frames.clear()
+                self._write(data)
+
+    def _check(self) -> None:
+        if self.buffered() > self._most:
+            self._session.overflowed()
 
     def resumed(self) -> None:
         self.paused = False
@@ -141,21 +140,20 @@ class Line:
 
     def buffered(self) -> int:
         """Bytes that the kernel did not take yet."""
-        return self._size + self._transport.get_write_buffer_size()
+        return self.sent - self._written + self._transport.get_write_buffer_size()
 
     def drop(self) -> None:
         """Forget what was not handed to the transport."""
         self._frames.clear()
-        self._size = 0
+        self._written = self.sent
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after all that waits; the connection ends when the client has answered it."""
-        if self.closed:
-            return
-        self.closed = True
-        self._frames += self._protocol.begin_close(code, reason)
-        self._size += 1  # so small that it need not be counted, but something waits
-        self.flush()
+        if not self.closed:
+            self.closed = True
+            if frame := self._protocol.begin_close(code, reason):
+                self.send(frame)
+                self.flush()
 
     def give_up(self) -> None:
         """End the connection at once if something is unwritten."""
@@ -231,15 +229,15 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         return line
 
-    def begin_close(self, code: int, reason: str) -> list[bytes]:
+    def begin_close(self, code: int, reason: str) -> bytes:
         """The frame that closes the connection, which ends when the client answers it, or after `close_timeout`."""
         try:
             self.conn.send_close(code, reason)
         except InvalidState:
-            return []
+            return b""
         self.close_sent = True
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
-        return self.conn.data_to_send()
+        return b"".join(self.conn.data_to_send())
 
     def send_receive_event_to_app(self) -> None:
         """Replaces WebSocketsSansIOProtocol.send_receive_event_to_app, which logs a traceback for text that is not

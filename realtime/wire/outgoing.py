@@ -14,6 +14,9 @@ from .packets import cost
 class Drain(Protocol):
     """Where packets go that have left the queue."""
 
+    sent: int
+    """Bytes that went there past the queue."""
+
     def buffered(self) -> int:
         """Bytes that are on their way and that the kernel did not take yet."""
 
@@ -32,12 +35,13 @@ class Outlet:
     buffered, and instead of the connection only the task that waits for it is ended.
     """
 
-    __slots__ = ("_owner", "_transport", "sender")
+    __slots__ = ("_owner", "_transport", "sender", "sent")
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._owner = getattr(environ["asgi.receive"], "__self__", None)
         transport = getattr(self._owner, "transport", None)
         self._transport: Any = transport if hasattr(transport, "get_protocol") else None
+        self.sent = 0
         self.sender: asyncio.Task[Any] | None = None
         """Who waits until the connection takes more."""
 
@@ -87,6 +91,11 @@ class Outgoing:
     def waiting(self) -> int:
         """Bytes that wait for the client."""
         return self._kept if self.outlet is None else self._kept + self.outlet.buffered()
+
+    @property
+    def delivered(self) -> int:
+        """Bytes that have gone to the client since the session began."""
+        return self.total + (0 if self.outlet is None else self.outlet.sent) - self.waiting
 
     def qsize(self) -> int:
         return len(self._queue) if self._queue else 0

@@ -64,6 +64,11 @@ def _frame(kind: int, data: bytes) -> bytes:
     return struct.pack("!BBQ", _FINAL | kind, 127, size) + data
 
 
+def frames(wire: Wire) -> bytes:
+    """The websocket frames of a Socket.IO packet, one behind the other."""
+    return wire[0].frame if len(wire) == 1 else b"".join([each.frame for each in wire])
+
+
 def cost(each: engine_packet.Packet) -> int:
     """The bytes that a packet counts for while it waits: its frame's, and `PACKET_COST`. (Base64 is not counted.)"""
     return each.cost if isinstance(each, SharedPacket) else PACKET_COST + _size(each.data)

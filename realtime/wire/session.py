@@ -10,7 +10,7 @@ from engineio import async_socket, exceptions, packet  # type: ignore[import-unt
 from realtime.errors import Close
 
 from .outgoing import Outgoing, Outlet
-from .packets import SharedPacket, Wire, WirePayload
+from .packets import SharedPacket, Wire, WirePayload, frames
 from .websocket import WireWebSocket
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.upgrading: bool
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
-        self._line: Line | None = None
+        self.line: Line | None = None
+        """Its websocket, if it reads and writes that itself."""
         self._upgrade: WireWebSocket | None = None
         self._end_at: asyncio.TimerHandle | None = None
         self._probed = False
@@ -67,8 +68,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """
         if self.closing or self.closed:
             return False
-        if self._line is not None:
-            self._line.send(packets)
+        if self.line is not None:
+            self.line.send(frames(packets))
             return not self.closing
         if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
             self.server.refuse(self.sid, Close.SLOW_CONSUMER)
@@ -124,10 +125,10 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if not self.upgraded and self.queue.empty():
             self.queue.put_nowait(SharedPacket(packet.NOOP))
         self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
-        if self._line is not None:
-            self._line.close(code, reason)
+        if self.line is not None:
+            self.line.close(code, reason)
             self.closed = True
-            if not self._line.buffered():
+            if not self.line.buffered():
                 self.end()
         else:
             self.queue.put_nowait(None)
@@ -198,7 +199,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     @property
     def direct(self) -> bool:
         """Whether it reads and writes its websocket itself."""
-        return self._line is not None
+        return self.line is not None
 
     def came(self, data: str | bytes) -> None:
         """A message of the websocket."""
@@ -239,17 +240,17 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     def _take_over(self, ws: WireWebSocket) -> bool:
         """Whether the session has the websocket to itself from now on, and what was queued goes there."""
-        self._line = ws.take_over(self)
-        if self._line is None:
+        self.line = ws.take_over(self)
+        if self.line is None:
             return False
-        self.queue.outlet = self._line
+        self.queue.outlet = self.line
         while not self.queue.empty():
             each = self.queue.get_nowait()
             if each is not None:
-                self._line.send([each])
+                self.line.send(each.frame)
             self.queue.handed_over()
         if self.closing:  # since before it was accepted
-            self._line.close(self.close_code, self.close_reason)
+            self.line.close(self.close_code, self.close_reason)
         return True
 
     async def poll(self) -> list[Any]:

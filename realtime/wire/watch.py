@@ -64,7 +64,7 @@ class Watch:
     def _reads(self, connection: Connection) -> bool:
         queue = connection.socket.queue
         waiting = queue.waiting
-        delivered = queue.total - waiting
+        delivered = queue.delivered
         if waiting == 0 or delivered > connection.delivered:
             connection.delivered = delivered
             connection.stuck_looks = 0

@@ -115,7 +115,7 @@ async def test_an_emit_makes_no_task_per_recipient_and_is_queued_before_it_retur
         before = asyncio.all_tasks()
         await instance.manager.emit("x", {"n": 1})
         assert asyncio.all_tasks() == before
-        waiting = [session._line._frames for session in instance.server.eio.sockets.values()]
+        waiting = [session.line._frames for session in instance.server.eio.sockets.values()]
         assert [len(frames) for frames in waiting] == [1, 1]
         assert waiting[0][0] is waiting[1][0]
 
