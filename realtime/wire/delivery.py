@@ -102,8 +102,10 @@ class LocalDelivery(AsyncManager):
         asker: Asker | None = None,
     ) -> int:
         """Send to the local sockets of a room (None: everyone, [] : nobody) and say to how many."""
-        skip: Collection[str] = (skip_sid,) if isinstance(skip_sid, str) else skip_sid or ()
-        members = [each for each in self.book.recipients(namespace, room) if each.sid not in skip]
+        members: Collection[Member] = self.book.recipients(namespace, room)
+        if skip_sid:
+            skip = (skip_sid,) if isinstance(skip_sid, str) else skip_sid
+            members = [each for each in members if each.sid not in skip]
         if not members:
             return 0
         if asker is None:
@@ -113,16 +115,13 @@ class LocalDelivery(AsyncManager):
                 self.ask(member, event, data, next(self.numbers), asker)
         return len(members)
 
-    def _send_all(self, members: Sequence[Member], wire: Wire) -> None:
-        # As `send` for each of them, without a call more than it takes.
-        framed = b""
+    def _send_all(self, members: Collection[Member], wire: Wire) -> None:
+        framed = frames(wire)
         for member in members:
-            line = member.socket.line
-            if line is None or member.held is not None or line.closed or member.gone is not None:
-                self.send(member, wire)
+            if member.line is not None:
+                member.line.send(framed)
             else:
-                framed = framed or frames(wire)
-                line.send(framed)
+                self.send(member, wire)
 
     def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
         """Send an event that wants an acknowledgement, under this number."""
@@ -140,6 +139,7 @@ class LocalDelivery(AsyncManager):
             return
         if member.held is None:
             member.socket.post(wire)
+            member.line = member.socket.line
         elif len(member.held) < self.max_held and member.held_cost <= self.server.limits.max_outgoing_bytes:
             member.held.append(wire)
             member.held_cost += sum(map(cost, wire))
@@ -158,6 +158,7 @@ class LocalDelivery(AsyncManager):
     def left(self, member: Member) -> None:
         """A socket is gone: it is in no room any more and whoever waits for its answer is told."""
         self.book.unlink(member)
+        member.line = None
         asks, member.asks = member.asks, {}
         for asker in asks.values():
             asker.gone(member.sid)

@@ -68,21 +68,22 @@ class Flush:
 class Line:
     """A websocket that a session has taken over.
 
-    Frames are written at the end of the turn in which they were sent, as long as the connection takes them; what
-    comes after that waits here, where it can still be forgotten, until the connection takes more.
+    What is sent in one turn of the loop leaves in one write: uvloop's transports gather it themselves, for others
+    `Flush` does. While the connection takes no more it waits here, where it can still be forgotten.
     """
 
     __slots__ = (
+        "_closed",
         "_flush",
         "_frames",
         "_most",
+        "_open",
+        "_paused",
         "_protocol",
         "_session",
+        "_size",
         "_transport",
         "_write",
-        "_written",
-        "closed",
-        "paused",
         "sent",
     )
 
@@ -92,68 +93,77 @@ class Line:
         self._transport = protocol.transport
         self._write = protocol.transport.write
         self._session = session
-        self._flush = flush
-        self._frames: list[bytes] = []
+        self._flush = None if type(protocol.transport).__module__.startswith("uvloop") else flush
         self._most = most
-        self._written = 0
+        self._frames: list[bytes] = []
+        self._size = 0
         self.sent = 0
         """Bytes that were ever sent."""
-        self.paused = not protocol.writable.is_set()
-        self.closed = False
-        """Whether a close frame was sent or came, or the connection is lost."""
+        self._closed = False
+        self._paused = not protocol.writable.is_set()
+        self._open = not self._paused and self._flush is None
 
     # --- out
 
     def send(self, framed: bytes) -> None:
-        """Send frames, after all that were sent before."""
-        frames = self._frames
-        frames.append(framed)
+        """Send frames, after all that were sent before; on a closed line they go nowhere."""
+        if self._open:
+            self.sent += len(framed)
+            self._write(framed)
+        elif not self._closed:
+            self._keep(framed)
+
+    def _keep(self, framed: bytes) -> None:
         self.sent += len(framed)
-        if self.paused:
+        self._size += len(framed)
+        self._frames.append(framed)
+        if self._paused:
             self._check()
-        elif len(frames) == 1:
-            self._flush.add(self)
-        elif self.sent - self._written > CHUNK:
+        elif self._size > CHUNK:
             self.flush()
+        elif len(self._frames) == 1 and self._flush is not None:
+            self._flush.add(self)
 
     def flush(self) -> None:
         """Write what waits, or see whether too much does."""
-        frames = self._frames
-        if self.paused:
+        if self._paused:
             self._check()
-        elif frames:
-            self._written = self.sent
-            if len(frames) == 1:
-                self._write(frames.pop())
-            else:
-                data = b"".join(frames)
-                frames.clear()
-                self._write(data)
+        elif self._frames:
+            data = b"".join(self._frames)
+            self.drop()
+            self._write(data)
 
     def _check(self) -> None:
         if self.buffered() > self._most:
             self._session.overflowed()
 
-    def resumed(self) -> None:
-        self.paused = False
+    def pause(self) -> None:
+        """The connection takes no more for now."""
+        self._paused = True
+        self._open = False
+
+    def resume(self) -> None:
+        self._paused = False
         self.flush()
+        self._open = not self._paused and not self._closed and self._flush is None
 
     def buffered(self) -> int:
         """Bytes that the kernel did not take yet."""
-        return self.sent - self._written + self._transport.get_write_buffer_size()
+        return self._size + self._transport.get_write_buffer_size()
 
     def drop(self) -> None:
         """Forget what was not handed to the transport."""
         self._frames.clear()
-        self._written = self.sent
+        self._size = 0
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after all that waits; the connection ends when the client has answered it."""
-        if not self.closed:
-            self.closed = True
+        if not self._closed:
+            self.flush()
             if frame := self._protocol.begin_close(code, reason):
-                self.send(frame)
+                self._keep(frame)
                 self.flush()
+            self._end()
 
     def give_up(self) -> None:
         """End the connection at once if something is unwritten."""
@@ -170,7 +180,7 @@ class Line:
             text = event.get("text")
             self._session.came(event["bytes"] if text is None else text)
         elif event["type"] == "websocket.disconnect":
-            self.closed = True
+            self._end()
             self.drop()
             self._session.lost()
 
@@ -179,6 +189,10 @@ class Line:
 
     def empty(self) -> bool:
         return True
+
+    def _end(self) -> None:
+        self._closed = True
+        self._open = False
 
 
 class DirectProtocol(WebSocketsSansIOProtocol):
@@ -276,13 +290,13 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         """Adds to WebSocketsSansIOProtocol.pause_writing: what is sent from now on waits in the line."""
         super().pause_writing()
         if self.line is not None:
-            self.line.paused = True
+            self.line.pause()
 
     def resume_writing(self) -> None:
         """Adds to WebSocketsSansIOProtocol.resume_writing: what waited goes on."""
         super().resume_writing()
         if self.line is not None:
-            self.line.resumed()
+            self.line.resume()
 
     def _let_go(self) -> None:
         # What the handshake needed; the call that used it has returned.

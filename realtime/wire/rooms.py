@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .calls import Asker
+    from .direct import Line
     from .packets import Wire
     from .session import WireSocket
 
@@ -26,7 +27,8 @@ class Member:
 
     `held` collects what is addressed to it before its CONNECT packet, and is None afterwards. `gone` is the
     reason for which it left, as its disconnect handler is told, or None. `asks` are the acknowledgements it
-    owes, `rooms_refused` how many rooms it was not let into because it is in too many.
+    owes, `line` is where packets may go straight, from the first of them on. `rooms_refused` is how many rooms it
+    was not let into because it is in too many.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Member:
         "gone",
         "held",
         "held_cost",
+        "line",
         "namespace",
         "rooms",
         "rooms_refused",
@@ -48,6 +51,7 @@ class Member:
         self.eio_sid = eio_sid
         self.namespace = namespace
         self.socket = socket
+        self.line: Line | None = None
         self.state = State.QUEUED
         self.gone: str | None = None
         self.rooms: set[str] = set()
@@ -132,7 +136,7 @@ class Rooms:
             return (own,)
         return self.tables.get(namespace, {}).get(room, {}).values()
 
-    def recipients(self, namespace: str, room: str | Iterable[str] | None) -> Iterable[Member]:
+    def recipients(self, namespace: str, room: str | Iterable[str] | None) -> Collection[Member]:
         """Those a packet goes to, each once, safe against changes meanwhile.
 
         No room means everyone in the namespace, but in "/" only those who were admitted: a socket that did not
