@@ -32,8 +32,8 @@ class Session(Protocol):
     def came(self, data: str | bytes) -> None:
         """A message. Never raises."""
 
-    def pinged(self) -> None:
-        """A websocket's own ping or pong came."""
+    def counted(self) -> None:
+        """Something came that is no message: a ping or pong of the websocket's own, or a fragment."""
 
     def lost(self) -> None:
         """The connection is closed or about to be; nothing more is read or written."""
@@ -184,8 +184,8 @@ class Line:
             self.drop()
             self._session.lost()
 
-    def pinged(self) -> None:
-        self._session.pinged()
+    def counted(self) -> None:
+        self._session.counted()
 
     def empty(self) -> bool:
         return True
@@ -227,6 +227,12 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self._let_go()
         elif self.close_timer is None:
             self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        """Adds to WebSocketsSansIOProtocol.send: a refusal is an answer to the handshake, where stock logs an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
 
     def take_over(self, session: Session, flush: Flush, *, most: int) -> Line:
         """From now on messages go to the session and frames come from the line; what came already goes to it first.
@@ -274,17 +280,25 @@ class DirectProtocol(WebSocketsSansIOProtocol):
                 {"type": "websocket.receive", kind: str(data, "utf-8") if kind == "text" else data}
             )
 
+    def handle_cont(self, event: Frame) -> None:
+        """Adds to WebSocketsSansIOProtocol.handle_cont: fragments count as packets do, of which there may be any
+        number.
+        """
+        super().handle_cont(event)
+        if self.line is not None:
+            self.line.counted()
+
     def handle_ping(self) -> None:
         """Adds to WebSocketsSansIOProtocol.handle_ping: pings count as packets do."""
         super().handle_ping()
         if self.line is not None:
-            self.line.pinged()
+            self.line.counted()
 
     def handle_pong(self, event: Frame) -> None:
         """Adds to WebSocketsSansIOProtocol.handle_pong: so do pongs, which nobody asked for."""
         super().handle_pong(event)
         if self.line is not None:
-            self.line.pinged()
+            self.line.counted()
 
     def pause_writing(self) -> None:
         """Adds to WebSocketsSansIOProtocol.pause_writing: what is sent from now on waits in the line."""

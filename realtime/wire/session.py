@@ -221,8 +221,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.shut(self.server.reason.TRANSPORT_ERROR, code=MESSAGE_TOO_BIG, reason="too large")
         return True
 
-    def pinged(self) -> None:
-        """The websocket's own pings and pongs count as packets do."""
+    def counted(self) -> None:
+        """The websocket's own pings and pongs count as packets do, and so do fragments."""
         if not self.closing and not self.packets.take(asyncio.get_running_loop().time()):
             self.server.refuse(self.sid, Close.FLOODING)
 

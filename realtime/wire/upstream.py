@@ -1,4 +1,4 @@
-"""The functions of python-socketio and python-engineio that this package overrides or leans on, with their hashes.
+"""The functions of python-socketio, python-engineio and uvicorn that this package overrides or leans on, hashed.
 
 A test compares them with what is installed. When one differs, read what changed upstream, see whether the override
 still fits or is no longer needed, and only then write the new hash here: `python -m realtime.wire.upstream` prints
@@ -104,6 +104,19 @@ PINNED: dict[str, str] = {
     "socketio.async_pubsub_manager:AsyncPubSubManager._handle_leave_room": "4f640bc6c2a16408",
     "socketio.async_pubsub_manager:AsyncPubSubManager._handle_close_room": "20d9bdc1183204e2",
     "socketio.async_pubsub_manager:AsyncPubSubManager._thread": "c13cd40a1791f7d6",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.__init__": "53b3a32896c04033",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.run_asgi": "a0718f85b2c4dc26",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.send": "9e36d71d1c2188c3",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.send_receive_event_to_app": "bebf05067d56ffcd",  # noqa: E501
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.handle_cont": "e822c6d377ab91c8",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.handle_ping": "c441fbc8acb68cd4",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.handle_pong": "fea1685a5b7c8d3c",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.handle_close": "e0187efe93392d61",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.handle_parser_exception": "fcb5a2a7c5cafa2e",  # noqa: E501
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.connection_lost": "e1043357c102ea2b",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.shutdown": "6b118962821cac66",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.pause_writing": "f529a9c3095c194e",
+    "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.resume_writing": "75c1f838a51c27b7",
 }
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from websockets import InvalidStatus, connect
 from websockets.frames import Frame, Opcode
 
 from realtime.wire import DirectProtocol, packets
 from realtime.wire.limits import Limits
 
-from .lab import BOUND, Client, Instance, Polling, Websocket, event, parsed, serving, until
+from .lab import BOUND, Client, Instance, Polling, Websocket, event, parsed, running, serving, until
 
 
 class Written:
@@ -230,13 +231,29 @@ async def test_text_that_is_not_utf8_closes_with_1007_and_no_traceback(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_flood_of_the_websockets_own_pings_is_no_way_around_the_limits() -> None:
+@pytest.mark.parametrize("kind", [Opcode.PING, Opcode.PONG, Opcode.CONT])
+async def test_a_flood_of_frames_that_are_no_messages_is_no_way_around_the_limits(kind: Opcode) -> None:
     limits = Limits(max_events_per_second=1, max_event_burst=5)
     async with serving(limits=limits) as instance, Websocket.to(instance) as client:
-        await raw_frames(client, *[Frame(Opcode.PING, b"") for _ in range(200)])
+        if kind is Opcode.CONT:
+            await raw_frames(client, Frame(Opcode.TEXT, b"4", fin=False))
+        await raw_frames(client, *[Frame(kind, b"", fin=kind is not Opcode.CONT) for _ in range(200)])
         await until(lambda: instance.server.counters.sockets_flooding == 1)
         _code, _reason, came = await client.closed()
         assert parsed(came[0])[1]["code"] == 4011
+
+
+async def test_a_refused_websocket_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 400, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with running(None, refuse) as port:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://127.0.0.1:{port}/")
+        assert refused.value.response.status_code == 400
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_server_that_lets_go_tells_who_is_connected_directly() -> None:
