@@ -128,6 +128,8 @@ class Replica:
 
     async def wait_for(self, epoch: str, version: int, within: float) -> bool:
         """Waits until the copy has reached a version; False if that took longer than ``within`` seconds."""
+        if epoch == self.epoch and version <= self.version:
+            return True
         try:
             async with asyncio.timeout(within):
                 while epoch != self.epoch or version > self.version:

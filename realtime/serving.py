@@ -12,13 +12,13 @@ import logging
 import signal
 import socket
 from collections.abc import Generator
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from realtime.app import SocketsFirst
 from realtime.server import RealtimeServer
+from realtime.wire import DirectProtocol
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,6 @@ LAST_SECONDS = 1.0
 
 COLLECTION_THRESHOLDS = (20_000, 20, 20)
 """In this process, which is the server's own (defaults of Python: 700, 10, 10)."""
-
-
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Replaces the logger of uvicorn's protocol: three lines for every client are an access log, which is off here."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.logger = logging.getLogger("realtime.websocket")
 
 
 class DrainingServer(uvicorn.Server):
@@ -96,14 +88,14 @@ def make_server(app: FastAPI, *, host: str, port: int, log_level: str = "info") 
     logging.getLogger("realtime.websocket").setLevel("INFO" if log_level == "debug" else "WARNING")
     settings = realtime.settings
     config = uvicorn.Config(
-        app,
+        SocketsFirst(app),
         host=host,
         port=port,
         log_level=log_level,
         log_config=None,
         access_log=False,
         lifespan="on",
-        ws=WebSocketProtocol,
+        ws=DirectProtocol,
         ws_max_size=settings.realtime_max_payload_bytes,
         # Engine.IO has pings of its own, and lists of ids are sent to thousands: compressing each costs too much.
         ws_ping_interval=None,

@@ -9,7 +9,7 @@ import uvicorn
 
 from sim.network import Network
 from sim.node import Node
-from sim.targets import Context, Factory
+from sim.targets import Context, Factory, websocket_protocol
 from sim.world import World
 
 PORT = 80
@@ -78,7 +78,7 @@ class InstanceNode:
             port=PORT,
             log_config=None,
             access_log=False,
-            ws="websockets-sansio",
+            ws=websocket_protocol(self.app),
             ws_ping_interval=None,
             timeout_graceful_shutdown=5,
         )

@@ -57,6 +57,7 @@ async def server() -> AsyncIterator[PlainServer]:
             app,
             host="127.0.0.1",
             port=port,
+            log_config=None,
             log_level="warning",
             ws="websockets-sansio",
             ws_ping_interval=None,

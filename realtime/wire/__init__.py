@@ -5,8 +5,9 @@ Every override says in its first line which upstream behaviour it replaces and w
 
 from .bus import Bus, LocalBus, LocalHub
 from .counters import Counters
+from .direct import DirectProtocol
 from .limits import Limits
 from .manager import WireManager
 from .server import WireServer
 
-__all__ = ["Bus", "Counters", "Limits", "LocalBus", "LocalHub", "WireManager", "WireServer"]
+__all__ = ["Bus", "Counters", "DirectProtocol", "Limits", "LocalBus", "LocalHub", "WireManager", "WireServer"]

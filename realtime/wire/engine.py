@@ -12,7 +12,10 @@ from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
 
+from .direct import Flush
+from .heartbeat import Heartbeat
 from .limits import Limits
+from .outgoing import Outgoing
 from .packets import SharedPacket
 from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
 from .session import TAKEN, WireSocket
@@ -21,11 +24,11 @@ from .websocket import WireWebSocket
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
-    why, `refuse` with one that is beyond its limits, to close it.
+    why, `refuse` with one that is beyond its limits, to close it, `message` with what a client sent. With `direct`
+    sessions read and write their websockets themselves, where the web server offers it.
     """
 
     sockets: dict[str, WireSocket]
-    start_service_task: bool
     _async: dict[str, Any]
 
     def __init__(
@@ -33,14 +36,23 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         *,
         gone: Callable[[str, str], None],
         refuse: Callable[[str, Close], None],
+        message: Callable[[str, Any], None],
         limits: Limits,
+        direct: bool,
         logger: logging.Logger,
         **options: Any,
     ) -> None:
-        super().__init__(async_mode="asgi", logger=logger, **options)
+        # The heartbeat finds who does not answer, where stock has a task that goes through all sessions.
+        super().__init__(async_mode="asgi", logger=logger, **{**options, "monitor_clients": False})
         self.gone = gone
         self.refuse = refuse
+        self.message = message
         self.limits = limits
+        self.direct = direct
+        self.flush = Flush()
+        self.heartbeat = Heartbeat[WireSocket](
+            self.ping_interval, self.ping_timeout, ping=WireSocket.ping, lost=WireSocket.unheard
+        )
         self._async = {
             **self._async,
             "websocket": WireWebSocket,
@@ -60,6 +72,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             self.logger.info("A request was refused: %s", refused)
             return await self._make_response(refusal(refused.flaw), refused.environ)
 
+    def create_queue(self, *args: Any, **kwargs: Any) -> Outgoing:
+        """Replaces AsyncServer.create_queue: what waits for a client is counted."""
+        return Outgoing()
+
     async def disconnect(self, sid: str | None = None) -> None:
         """Adds to AsyncServer.disconnect: a session that it takes out has ended altogether."""
         session = self.sockets.get(sid) if sid is not None else None
@@ -75,6 +91,10 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             flaw = find_flaw(environ, self.transports, self._is_open)
             if flaw is not None:
                 raise RefusedError(flaw, environ)
+        if scope["type"] == "websocket":
+            del environ[
+                "wsgi.input"
+            ]  # a class of its own for each request, to read a body that does not come
         return environ
 
     def _is_open(self, sid: str) -> bool:
@@ -87,9 +107,6 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         """Replaces AsyncServer._handle_connect: stock names its own socket class, and its handshake rounds
         fractions of a second away.
         """
-        if self.start_service_task:
-            self.start_service_task = False
-            self.service_task_handle = self.start_background_task(self._service_task)
         sid = self.generate_id()
         session = self.sockets[sid] = WireSocket(self, sid)
         handshake = {
@@ -103,13 +120,14 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         if await self._trigger_event("connect", sid, environ) is False:
             session.end()
             return self._unauthorized()
-        session.schedule_ping()
+        session.begin()
         if transport == "websocket":
             try:
                 answer = await session.handle_get_request(environ)
             finally:
-                session.shut(self.reason.TRANSPORT_CLOSE)
-                session.end()
+                if not session.direct:
+                    session.shut(self.reason.TRANSPORT_CLOSE)
+                    session.end()
             return self._bad_request() if isinstance(answer, list) else answer
         session.connected = True
         headers = [("Set-Cookie", self._generate_sid_cookie(sid, self._cookie()))] if self.cookie else None

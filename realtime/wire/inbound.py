@@ -14,6 +14,7 @@ from realtime.errors import Close, LimitExceeded, MessageTooLarge
 
 from .calls import Question, RemoteAsker
 from .delivery import logger
+from .json_text import loads
 from .lanes import Lane
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Inbound:
                     self._manager.channel,
                 )
             return
-        message = self._manager.json.loads(encoded)
+        message = loads(encoded.decode())
         if not isinstance(message, dict):
             raise ValueError("not an object")
         method = _text(message, "method")

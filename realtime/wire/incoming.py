@@ -7,6 +7,8 @@ from typing import Any
 
 from socketio import packet
 
+from .packets import JsonPacket
+
 # Names of events that only a library itself makes; the reference server refuses packets that carry one.
 RESERVED_EVENTS = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
@@ -42,7 +44,7 @@ class Reader:
     def _begin(self, data: object) -> tuple[packet.Packet, int] | None:
         if not isinstance(data, str) or not data:
             raise MalformedPacketError("not a text")
-        came = packet.Packet(encoded_packet=data)  # type: ignore[arg-type]  # stubs: bytes
+        came = JsonPacket(encoded_packet=data)  # type: ignore[arg-type]  # stubs: bytes
         _check(came)
         self._bytes = len(data)
         if came.packet_type in (packet.BINARY_EVENT, packet.BINARY_ACK) and came.attachment_count:

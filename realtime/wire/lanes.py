@@ -39,13 +39,13 @@ class Lane:
         self._limit_weight = limit_weight
         self._raised = raised
         self._lost = lost
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[_Queued] | None = None  # made for work: an empty one is larger than all the rest
         self._weight = 0
         self._worker: asyncio.Task[None] | None = None
         self._stopped = False
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return 0 if self._queue is None else len(self._queue)
 
     @property
     def busy(self) -> bool:
@@ -54,7 +54,7 @@ class Lane:
 
     def put(self, job: Job, *, tag: object = None, weight: int = 0) -> bool:
         """Queue a job; False when too many wait already, and then it is not queued."""
-        if len(self._queue) >= self._limit or self._weight + weight > self._limit_weight:
+        if len(self) >= self._limit or self._weight + weight > self._limit_weight:
             return False
         self.force(job, tag=tag, weight=weight)
         return True
@@ -63,6 +63,8 @@ class Lane:
         """Queue a job whatever waits: for the few that must not be lost, such as a disconnect."""
         if self._stopped:
             return
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(_Queued(job, tag, weight))
         self._weight += weight
         if self._worker is None:
@@ -70,6 +72,8 @@ class Lane:
 
     def drop(self, tag: object) -> int:
         """Take the waiting jobs with this tag out and say how many there were."""
+        if self._queue is None:
+            return 0
         kept = deque(job for job in self._queue if job.tag is not tag)
         dropped = len(self._queue) - len(kept)
         self._queue = kept
@@ -84,7 +88,7 @@ class Lane:
             return
         _, pending = await asyncio.wait([worker], timeout=timeout)
         if pending:
-            self._queue.clear()
+            self._queue = None
             worker.cancel()
             # Bounded again: a job may refuse to be cancelled, and then it is left to the loop's end.
             await asyncio.wait([worker], timeout=timeout)
@@ -111,11 +115,15 @@ class Lane:
     def _ended(self, worker: asyncio.Task[None]) -> None:
         self._worker = None
         if not worker.cancelled() and worker.exception() is None:
-            if self._queue:
-                self._start()
+            self._go_on()
             return
         if self._stopped:
             return
         self._lost()
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._queue:
             self._start()
+        else:
+            self._queue = None

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .packets import cost
+
+
+class Drain(Protocol):
+    """Where packets go that have left the queue."""
+
+    def buffered(self) -> int:
+        """Bytes that are on their way and that the kernel did not take yet."""
+
+    def give_up(self) -> None:
+        """End the connection at once if something is unwritten."""
+
+    def drop(self) -> None:
+        """Forget what can be forgotten."""
 
 
 class Outlet:
@@ -38,6 +52,9 @@ class Outlet:
         elif self.sender is not None:
             self.sender.cancel()
 
+    def drop(self) -> None:
+        """Nothing: what the web server has is out of reach."""
+
     def _is_ours(self) -> bool:
         # A connection that was kept alive may carry the request of somebody else by now.
         if self._transport is None:
@@ -46,8 +63,9 @@ class Outlet:
         return protocol is self._owner or getattr(protocol, "cycle", None) is self._owner
 
 
-class Outgoing(asyncio.Queue[Any]):
-    """The queue of an Engine.IO session, which knows how many bytes wait for the client.
+class Outgoing:
+    """The queue of an Engine.IO session, which knows how many bytes wait for the client. Replaces asyncio.Queue, which
+    keeps four kilobytes for the packets and tasks that might wait: here they are made when something does.
 
     Counted are packets in the queue, packets that were taken and not yet handed to the web server, and what the
     web server has buffered (`Outlet`); each packet with something for its own weight in memory. Not counted is
@@ -55,31 +73,62 @@ class Outgoing(asyncio.Queue[Any]):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.total = 0
         """Bytes that were ever put."""
-        self.outlet: Outlet | None = None
+        self.outlet: Drain | None = None
         self.dropped = False
+        self._queue: deque[Any] | None = None
         self._kept = 0
-        self._taken: deque[int] = deque()
+        self._taken: deque[int] | None = None
         self._skip = 0
+        self._filled: asyncio.Event | None = None
 
     @property
     def waiting(self) -> int:
         """Bytes that wait for the client."""
         return self._kept if self.outlet is None else self._kept + self.outlet.buffered()
 
-    def _put(self, item: Any) -> None:
-        super()._put(item)
+    def qsize(self) -> int:
+        return len(self._queue) if self._queue else 0
+
+    def empty(self) -> bool:
+        return not self._queue
+
+    def put_nowait(self, item: Any) -> None:
+        """A packet, or None for the end of the session."""
         size = 0 if item is None else cost(item)
         self.total += size
         self._kept += size
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(item)
+        if self._filled is not None:
+            self._filled.set()
+            self._filled = None
 
-    def _get(self) -> Any:
-        item = super()._get()
+    async def put(self, item: Any) -> None:
+        """As `put_nowait`; upstream awaits it."""
+        self.put_nowait(item)
+
+    def get_nowait(self) -> Any:
+        """The first; raises asyncio.QueueEmpty if there is none."""
+        if not self._queue:
+            raise asyncio.QueueEmpty
+        item = self._queue.popleft()
+        if not self._queue:
+            self._queue = None
         if item is not None:
+            if self._taken is None:
+                self._taken = deque()
             self._taken.append(cost(item))
         return item
+
+    async def get(self) -> Any:
+        while not self._queue:
+            if self._filled is None:
+                self._filled = asyncio.Event()
+            await self._filled.wait()
+        return self.get_nowait()
 
     async def take(self, most: int) -> list[Any]:
         """What waits, up to about `most` bytes of it, once there is something; nothing at the end of the session."""
@@ -88,7 +137,7 @@ class Outgoing(asyncio.Queue[Any]):
             return []
         packets = [first]
         size = cost(first)
-        while not self.empty() and size < most and self._queue[0] is not None:  # type: ignore[attr-defined]
+        while self._queue and size < most and self._queue[0] is not None:
             packets.append(self.get_nowait())
             size += cost(packets[-1])
         return packets
@@ -102,14 +151,19 @@ class Outgoing(asyncio.Queue[Any]):
 
     def handed_over(self, count: int = 1) -> None:
         """The web server has so many of the packets that were taken first."""
-        for _ in range(min(count, len(self._taken))):
+        while self._taken and count:
             self._kept -= self._taken.popleft()
+            count -= 1
+        if not self._taken:
+            self._taken = None
 
     def drop(self) -> None:
         """Forget all that waits here, but for the one packet that somebody is handing over just now."""
         self.dropped = True
-        self._queue.clear()  # type: ignore[attr-defined]  # asyncio's own; stubs leave it out
-        while len(self._taken) > 1:
-            self._taken.pop()
-            self._skip += 1
-        self._kept = sum(self._taken)
+        self._queue = None
+        taken = self._taken or ()
+        self._skip += max(0, len(taken) - 1)
+        self._taken = deque(itertools.islice(taken, 1)) or None
+        self._kept = sum(self._taken or ())
+        if self.outlet is not None:
+            self.outlet.drop()

@@ -4,6 +4,7 @@ shares.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,14 @@ from engineio import packet as engine_packet  # type: ignore[import-untyped]  # 
 from engineio import payload as engine_payload
 from socketio import packet
 
+from . import json_text
+
 Wire = Sequence["SharedPacket"]
 """One Socket.IO packet: a text packet and its binary attachments, to be queued without anything between them.
 """
 
+
+_FINAL, _TEXT, _BINARY = 0x80, 0x1, 0x2
 
 PACKET_COST = 128
 """What keeping a packet takes beside its bytes, about: a thousand tiny ones are not free."""
@@ -31,6 +36,15 @@ class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exis
         super().__init__(packet_type, data=data)
         self.cost = PACKET_COST + _size(data)
         self._forms: dict[bool, str | bytes] = {}
+        self._frame = b""
+
+    @property
+    def frame(self) -> bytes:
+        """The whole websocket frame, for every recipient the same (RFC 6455, section 5.2; a server does not mask)."""
+        if not self._frame:
+            form = self.encode()
+            self._frame = _frame(_TEXT, form.encode()) if isinstance(form, str) else _frame(_BINARY, form)
+        return self._frame
 
     def encode(self, b64: bool = False) -> str | bytes:
         """The bytes or text of a websocket frame, or with `b64` the text of a polling payload."""
@@ -39,6 +53,15 @@ class SharedPacket(engine_packet.Packet):  # type: ignore[misc]  # no stubs exis
             self.encode_cache = None
             form = self._forms[b64] = super().encode(b64=b64)
         return form
+
+
+def _frame(kind: int, data: bytes) -> bytes:
+    size = len(data)
+    if size < 126:
+        return struct.pack("!BB", _FINAL | kind, size) + data
+    if size < 1 << 16:
+        return struct.pack("!BBH", _FINAL | kind, 126, size) + data
+    return struct.pack("!BBQ", _FINAL | kind, 127, size) + data
 
 
 def cost(each: engine_packet.Packet) -> int:
@@ -58,6 +81,12 @@ class WirePayload(engine_payload.Payload):  # type: ignore[misc]  # no stubs exi
     max_decode_packets = 10_000
 
 
+class JsonPacket(packet.Packet):
+    """A Socket.IO packet with the fast JSON: its own class, because an option of python-socketio's is the process'."""
+
+    json = json_text  # type: ignore[assignment]  # stubs: a protocol that asks for more
+
+
 def encode(kind: int, data: object = None, namespace: str = "/", number: int | None = None) -> Wire:
     """A Socket.IO packet as Engine.IO packets. Raises TypeError or ValueError for what JSON cannot carry."""
     try:
@@ -70,7 +99,7 @@ def encode(kind: int, data: object = None, namespace: str = "/", number: int | N
 
 
 def _encoded(kind: int, data: object, namespace: str, number: int | None, *, binary: bool | None) -> Any:
-    return packet.Packet(kind, data, namespace, number, binary).encode()  # type: ignore[arg-type]  # stubs
+    return JsonPacket(kind, data, namespace, number, binary).encode()  # type: ignore[arg-type]  # stubs
 
 
 def arguments(data: object) -> list[Any]:

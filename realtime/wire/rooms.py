@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class Member:
         self.gone: str | None = None
         self.rooms: set[str] = set()
         self.rooms_refused = 0
-        self.held: deque[Wire] | None = deque()
+        self.held: list[Wire] | None = []
         self.held_cost = 0
         self.asks: dict[int, Asker] = {}
 

@@ -41,7 +41,8 @@ class WireServer(Handling, socketio.AsyncServer):
 
     A connection with more than `max_pending_events` events waiting, or more than four times
     `max_http_buffer_size` bytes of them, is closed with `Close.FLOODING`, one that is beyond `limits` with that or
-    with `Close.SLOW_CONSUMER`. Other options are Engine.IO's.
+    with `Close.SLOW_CONSUMER`. With `direct` a session reads and writes its websocket itself where the web server
+    offers it (`realtime.wire.direct`). Other options are Engine.IO's.
     """
 
     manager: WireManager
@@ -53,6 +54,7 @@ class WireServer(Handling, socketio.AsyncServer):
         *,
         max_pending_events: int = 256,
         limits: Limits | None = None,
+        direct: bool = True,
         namespaces: list[str] | None = None,
         **options: Any,
     ) -> None:
@@ -64,6 +66,7 @@ class WireServer(Handling, socketio.AsyncServer):
         self.limits = Limits() if limits is None else limits
         self._watch = Watch(self.connections, self.limits, silent=self._never_joined, slow=self._too_slow)
         self._max_pending_events = max_pending_events
+        self._direct = direct
         self._closing = False
         super().__init__(
             client_manager=manager,
@@ -76,7 +79,14 @@ class WireServer(Handling, socketio.AsyncServer):
 
     def _engineio_server_class(self) -> Any:
         """Replaces AsyncServer._engineio_server_class: the sessions are ours."""
-        return partial(WireEngine, gone=self._engine_gone, refuse=self._engine_refuses, limits=self.limits)
+        return partial(
+            WireEngine,
+            gone=self._engine_gone,
+            refuse=self._engine_refuses,
+            message=self._engine_message,
+            limits=self.limits,
+            direct=self._direct,
+        )
 
     # --- life
 
@@ -98,11 +108,7 @@ class WireServer(Handling, socketio.AsyncServer):
         for connection in list(self.connections.values()):
             await self._finish(connection)
         await self.manager.aclose(timeout)
-        service = self.eio.service_task_handle
-        if service is not None:
-            service.cancel()
-            await asyncio.wait([service], timeout=timeout)
-            self.eio.service_task_handle = None
+        self.eio.heartbeat.stop()
 
     async def shutdown(self) -> None:
         """Replaces AsyncServer.shutdown, which leaves everything but one task running."""
@@ -270,8 +276,12 @@ class WireServer(Handling, socketio.AsyncServer):
         return None
 
     async def _handle_eio_message(self, eio_sid: str, data: object) -> None:
-        """Replaces AsyncServer._handle_eio_message: nothing here waits, so handlers never hold up reading,
-        and a malformed packet ends the connection instead of being logged with a traceback.
+        """Replaces AsyncServer._handle_eio_message, which is called in a task for each message."""
+        self._engine_message(eio_sid, data)
+
+    def _engine_message(self, eio_sid: str, data: object) -> None:
+        """Nothing here waits, so handlers never hold up reading, and a malformed packet ends the connection instead
+        of being logged with a traceback.
         """
         connection = self.connections.get(eio_sid)
         if connection is None or connection.socket.closing:

@@ -14,16 +14,19 @@ from .packets import SharedPacket, Wire, WirePayload
 from .websocket import WireWebSocket
 
 if TYPE_CHECKING:
+    from .direct import Line
     from .engine import WireEngine
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
+MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 _ALL = 1 << 62
 BATCH_BYTES = 65_536
 """What the writer of a websocket takes at once: what it has taken cannot be forgotten when the client is too slow."""
 TAKEN = "realtime.taken"
 """Where a request's environ names the session, and how many of its packets the answer carries."""
+_PING = (SharedPacket(packet.PING),)
 _FROM_CLIENTS = (packet.PONG, packet.MESSAGE, packet.CLOSE)
 
 
@@ -38,7 +41,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     def __init__(self, server: WireEngine, sid: str) -> None:
         super().__init__(server, sid)
         self.server: WireEngine
-        self.queue = Outgoing()
+        self.queue: Outgoing
         self.packets = server.limits.packets()
         self.connected: bool
         self.closing: bool
@@ -47,12 +50,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self.upgrading: bool
         self.close_code = NORMAL_CLOSURE
         self.close_reason = ""
+        self._line: Line | None = None
         self._upgrade: WireWebSocket | None = None
         self._end_at: asyncio.TimerHandle | None = None
         self._probed = False
         self._posting = False
-        self._no_poll = asyncio.Event()
-        self._no_poll.set()
+        self._poll_ends: asyncio.Event | None = None
 
     def post(self, packets: Wire) -> bool:
         """Queue packets at once and together; False if the session is closing, also because too much waits for it.
@@ -62,11 +65,45 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """
         if self.closing or self.closed:
             return False
+        if self._line is not None:
+            self._line.send(packets)
+            return not self.closing
         if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
             self.server.refuse(self.sid, Close.SLOW_CONSUMER)
             return False
         for each in packets:
             self.queue.put_nowait(each)
+        return True
+
+    @property
+    def polling(self) -> bool:
+        """Whether a poll waits for packets."""
+        return self._poll_ends is not None
+
+    def begin(self) -> None:
+        """From now on the client is to answer pings."""
+        if not self.closing:
+            self.server.heartbeat.begin(self)
+
+    def schedule_ping(self) -> None:
+        """Replaces AsyncSocket.schedule_ping, which starts a task for each ping: the client answered one."""
+        self.server.heartbeat.heard(self)
+
+    def ping(self) -> None:
+        self.post(_PING)
+
+    def unheard(self) -> None:
+        """The client did not answer a ping. No CLOSE packet says so: python-socketio's would not come back after it."""
+        self.shut(self.server.reason.PING_TIMEOUT)
+        if not self.upgraded and not self.polling:
+            self.end()  # who comes that late is refused, and not given what waited for it
+
+    async def check_ping_timeout(self) -> bool:
+        """Replaces AsyncSocket.check_ping_timeout, which reads the clock: after a stall of this process all would seem
+        lost. The heartbeat knows better.
+        """
+        if self.closed:
+            raise exceptions.SocketIsClosedError()
         return True
 
     def shut(self, why: str, *, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
@@ -79,14 +116,18 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.closing or self.closed:
             return
         self.closing = True
+        self.server.heartbeat.forget(self)
         self.close_code = code
         self.close_reason = reason
         if not self.upgraded and self.queue.empty():
             self.queue.put_nowait(SharedPacket(packet.NOOP))
         self._end_at = asyncio.get_running_loop().call_later(self.linger, self._give_up)
-        self.queue.put_nowait(None)
-        if self.upgraded:
-            self.closed = True
+        if self._line is not None:
+            self._line.close(code, reason)
+            self.end()
+        else:
+            self.queue.put_nowait(None)
+            self.closed = self.upgraded
         self.server.gone(self.sid, why)
 
     def _is_shut(self) -> bool:
@@ -116,18 +157,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self._upgrade.give_up()
 
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline.
-
-        The CLOSE packet is left out on a ping time-out: python-socketio's client would not come back after
-        it.
-        """
+        """Replaces AsyncSocket.close: stock leaves a pending poll or writer waiting and runs handlers inline."""
         server_reasons = self.server.reason
         why = reason or server_reasons.SERVER_DISCONNECT
         if not abort and why == server_reasons.SERVER_DISCONNECT:
             self.post([SharedPacket(packet.CLOSE)])
         self.shut(why)
-        if why == server_reasons.PING_TIMEOUT and not self.upgraded and self._no_poll.is_set():
-            self.end()  # who comes that late is refused, and not given what waited for it
 
     async def receive(self, pkt: Any) -> None:
         """Adds to AsyncSocket.receive: a session that was shut hears nothing more, where stock goes on; a packet
@@ -135,20 +170,91 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """
         if self.closing or self.closed:
             raise exceptions.SocketIsClosedError()
+        self._hear(pkt.packet_type, pkt.data)
+        if pkt.packet_type not in _FROM_CLIENTS:
+            raise exceptions.UnknownPacketError()
+
+    def _hear(self, kind: int, data: Any) -> None:
         if not self.packets.take(asyncio.get_running_loop().time()):
             self.server.refuse(self.sid, Close.FLOODING)
+        elif kind == packet.MESSAGE:
+            self.server.message(self.sid, data)
+        elif kind == packet.PONG:
+            self.server.heartbeat.heard(self)
+        elif kind == packet.CLOSE:
+            self.shut(self.server.reason.CLIENT_DISCONNECT)
+        else:
+            self._malformed()
+
+    def _malformed(self) -> None:
+        self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
+
+    # --- on a websocket of its own; see `direct.Session`
+
+    @property
+    def direct(self) -> bool:
+        """Whether it reads and writes its websocket itself."""
+        return self._line is not None
+
+    def came(self, data: str | bytes) -> None:
+        """A message of the websocket."""
+        if self.closing or self.too_large(data):
             return
-        if pkt.packet_type not in _FROM_CLIENTS:
-            self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
-            raise exceptions.UnknownPacketError()
-        await super().receive(pkt)
+        try:
+            came = packet.Packet(encoded_packet=data)
+        except Exception as error:  # whatever a decoder makes of hostile input
+            self.server.logger.info("%s: a packet that cannot be decoded: %r", self.sid, error)
+            self._malformed()
+        else:
+            self._hear(came.packet_type, came.data)
+
+    def too_large(self, data: str | bytes) -> bool:
+        """Whether a message is, and this the end of the session."""
+        limit = self.server.max_http_buffer_size
+        if len(data) <= limit and not (isinstance(data, str) and 4 * len(data) > limit < len(data.encode())):
+            return False
+        self.shut(self.server.reason.TRANSPORT_ERROR, code=MESSAGE_TOO_BIG, reason="too large")
+        return True
+
+    def pinged(self) -> None:
+        """The websocket's own pings and pongs count as packets do."""
+        if not self.closing and not self.packets.take(asyncio.get_running_loop().time()):
+            self.server.refuse(self.sid, Close.FLOODING)
+
+    def overflowed(self) -> None:
+        """More waits for the client than may."""
+        if not self.closing and not self.queue.dropped:
+            self.server.refuse(self.sid, Close.SLOW_CONSUMER)
+
+    def lost(self) -> None:
+        """The websocket is closed."""
+        self.shut(self.server.reason.TRANSPORT_CLOSE)
+        self._stop_waiting()
+        self.queue.drop()
+
+    def _take_over(self, ws: WireWebSocket) -> bool:
+        """Whether the session has the websocket to itself from now on, and what was queued goes there."""
+        self._line = ws.take_over(self)
+        if self._line is None:
+            return False
+        self.queue.outlet = self._line
+        while not self.queue.empty():
+            each = self.queue.get_nowait()
+            if each is not None:
+                self._line.send([each])
+            self.queue.handed_over()
+        if self.closing:  # since before it was accepted
+            self._line.close(self.close_code, self.close_reason)
+            self.end()
+        return True
 
     async def poll(self) -> list[Any]:
-        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads."""
+        """Replaces AsyncSocket.poll: stock takes all that waits, out of sight, to write it when the client reads, and
+        gives up by the clock. The heartbeat ends the wait here, by a ping or with the session.
+        """
         try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL)
-        except (TimeoutError, asyncio.CancelledError):
+            return await self.queue.take(BATCH_BYTES if self.upgraded else _ALL)
+        except asyncio.CancelledError:
             raise exceptions.QueueEmpty() from None
 
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
@@ -172,24 +278,23 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
 
     async def _answer_poll(self, environ: dict[str, Any]) -> list[Any]:
         self._check_last_answer()
-        if not self._no_poll.is_set():
+        if self.polling:
             self.shut(self.server.reason.TRANSPORT_ERROR)
             raise exceptions.SocketIsClosedError()
         if self.closing:
             # Who still polls is to get the last packets, which stock keeps for the websocket.
             self._abandon_upgrade()
-        elif not await self.check_ping_timeout():
-            raise exceptions.SocketIsClosedError()
         elif self._probed:
             return [SharedPacket(packet.NOOP)]
-        self._no_poll.clear()
+        ends = self._poll_ends = asyncio.Event()
         try:
             packets: list[Any] = await self.poll()
         except exceptions.QueueEmpty:
-            self.shut(self.server.reason.PING_TIMEOUT)  # a ping would have ended the wait
+            self.shut(self.server.reason.TRANSPORT_ERROR)  # the web server ended the request
             raise
         finally:
-            self._no_poll.set()
+            self._poll_ends = None
+            ends.set()
         environ[TAKEN] = (self, len(packets))
         if self._is_shut():
             self.end()
@@ -255,11 +360,14 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         server. A session that does not move to this websocket is left as it was, and the websocket closed.
         """
         try:
-            if self.connected:
-                if not await self._move_to(ws):
-                    return
-                # Upstream takes it from here as a session that begins on this websocket.
-                self.connected = False
+            if self.connected and not await self._move_to(ws):
+                return
+            self.upgraded = True
+            if self._take_over(ws):
+                self.connected = True
+                return
+            # Upstream takes it from here as a session that begins on this websocket.
+            self.connected = False
             await super()._websocket_handler(ws)
         except Exception as error:
             self.server.logger.info("%s: websocket ended by %r", self.sid, error)
@@ -267,9 +375,12 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
                 await ws.close()
         finally:
-            if self.upgraded:
+            if self.direct:
+                pass  # it goes on without this call
+            elif self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR)
                 self.queue.drop()
+                self.queue.put_nowait(None)  # the writer is to end too
                 if not self.queue.waiting:
                     self._stop_waiting()
             else:
@@ -288,12 +399,13 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
                 return False
             self._probed = True
             await ws.send("3probe")
-            if not self._no_poll.is_set() and self.queue.empty():
+            if self.polling and self.queue.empty():
                 self.queue.put_nowait(SharedPacket(packet.NOOP))
             if await ws.wait() != "5":
                 return False
             # The websocket's writer must not take from the queue what is meant to end the poll.
-            await self._no_poll.wait()
+            if self._poll_ends is not None:
+                await self._poll_ends.wait()
         except OSError:
             return False
         finally:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]  # no stubs exist
 
+from .direct import Line, offered
 from .outgoing import Outlet
 
 if TYPE_CHECKING:
     from .engine import WireEngine
     from .session import WireSocket
-
-_MESSAGE_TOO_BIG = 1009
 
 
 class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
@@ -26,7 +25,15 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
 
     async def __call__(self, environ: dict[str, Any]) -> Any:
         self._outlet = Outlet(environ)
+        self._direct = offered(environ["asgi.scope"])
         return await super().__call__(environ)
+
+    def take_over(self, session: WireSocket) -> Line | None:
+        """Have the session read and write the connection itself, where the web server offers that."""
+        server = session.server
+        if self._direct is None or not server.direct:
+            return None
+        return self._direct.take_over(session, server.flush, most=server.limits.max_outgoing_bytes)
 
     async def send(self, message: str | bytes) -> None:
         """Adds to WebSocket.send: the session learns when its packets have gone, and some are not wanted any more."""
@@ -65,9 +72,7 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
 
     def _fitting(self, data: str | bytes) -> str | bytes:
         session: WireSocket = self.handler.__self__
-        limit = session.server.max_http_buffer_size
-        if len(data) > limit or (isinstance(data, str) and 4 * len(data) > limit < len(data.encode())):
-            session.shut(session.server.reason.TRANSPORT_ERROR, code=_MESSAGE_TOO_BIG, reason="too large")
+        if session.too_large(data):
             raise OSError("message too large")
         return data
 

@@ -57,6 +57,11 @@ def load(target: str) -> Factory:
     return factory if target in BUILT_IN else _isolated(module_name, attribute)
 
 
+def websocket_protocol(app: AsgiApp) -> Any:
+    """The protocol class of uvicorn's that an application is to be served with: its ``state.websocket_protocol``."""
+    return getattr(getattr(app, "state", None), "websocket_protocol", "websockets-sansio")
+
+
 def _isolated(module_name: str, attribute: str) -> Factory:
     from sim.isolation import Application
     from sim.ownership import current_node

@@ -17,6 +17,7 @@ from realtime.errors import DirectoryUnavailable, RealtimeError
 from realtime.server import RealtimeServer
 from realtime.serving import make_server
 from realtime.settings import load_settings
+from realtime.wire import DirectProtocol
 from sim.targets import Context
 from sim.targets.directory import Directory, DirectoryError
 from sim.targets.doors import open_doors
@@ -45,6 +46,8 @@ def make_app(context: Context) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.realtime = server
+    app.state.websocket_protocol = DirectProtocol  # as `realtime.serving` has it
+    app.state.websocket_protocol = DirectProtocol  # as `realtime.serving` has it
     app.state.marks = lambda: safeguards(server)
     open_doors(app, RealtimeBackend(server), refusal)
     mount(app, server)

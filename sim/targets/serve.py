@@ -14,7 +14,7 @@ import click
 import uvicorn
 
 from sim.directory_node import Lines, Users
-from sim.targets import SECRET, Context, UnknownTarget, load
+from sim.targets import SECRET, Context, UnknownTarget, load, websocket_protocol
 
 LOOPBACK = "127.0.0.1"
 
@@ -47,7 +47,9 @@ async def _serve(target: str, host: str, port: int, redis_url: str, directory: s
         address = (place, int(number))
     secret = os.environ.get("WEBUI_SECRET_KEY", SECRET)
     app = factory(Context(name, redis_url, address, secret=secret))
-    config = uvicorn.Config(_Ready(app), host=host, port=port, ws="websockets-sansio", ws_ping_interval=None)
+    config = uvicorn.Config(
+        _Ready(app), host=host, port=port, ws=websocket_protocol(app), ws_ping_interval=None
+    )
     await uvicorn.Server(config).serve()
 
 

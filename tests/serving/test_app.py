@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from realtime.app import ReadableStart, create_app, mount
+from realtime.app import ReadableStart, SocketsFirst, create_app, mount
 from realtime.directory.memory import MemoryDirectory
 from realtime.errors import DirectoryUnavailable
 from realtime.server import RealtimeServer
@@ -134,3 +134,47 @@ async def test_a_demo_inside_another_application_refuses_who_reaches_it_otherwis
     for path in ("/ws/socket.io/", "/ws/other"):
         assert (await asked(app, "websocket", ("192.168.0.7", 80), path))["code"] == 1008
         assert (await asked(app, "http", ("192.168.0.7", 80), path))["status"] == 403
+
+
+class Counting:
+    """Middleware that somebody else might add."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope.setdefault("state", {})["counted"] = True
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("added", [False, True])
+async def test_sockets_are_served_past_the_application_unless_somebody_added_middleware(added: bool) -> None:
+    app = create_app(make_settings(), directory=MemoryDirectory(auto_create=True))
+    if added:
+        app.add_middleware(Counting)
+    seen: list[Any] = []
+    sockets = app.state.realtime_sockets
+    inner = sockets.engineio_server.handle_request
+
+    async def handle_request(scope: Any, receive: Any, send: Any) -> Any:
+        seen.append((scope["path"], "router" in scope, scope.get("state", {}).get("counted", False)))
+        return await inner(scope, receive, send)
+
+    sockets.engineio_server.handle_request = handle_request
+    served = SocketsFirst(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://h") as http:
+        answer = await http.get("/ws/socket.io/?EIO=4&transport=polling&sid=nobody")
+        assert (answer.status_code, answer.json()["code"]) == (400, 1)
+        assert seen == [("/ws/socket.io/", added, added)]
+        assert (await http.get("/health")).json() == {"up": True}
+        assert (await http.get("/ws/elsewhere")).status_code == 404
+        assert (await http.get("/ws/socket.io/../../health")).status_code == 200
+        assert len(seen) == 1
+
+
+async def test_a_demo_serves_no_sockets_to_others_past_the_application() -> None:
+    settings = make_settings(demo=True)
+    app = SocketsFirst(create_app(settings, directory=MemoryDirectory(auto_create=True)))
+    path = "/ws/socket.io/?EIO=4&transport=polling"
+    assert (await asked(app, "http", ("192.0.2.1", 8080), path))["status"] == 403
+    assert (await asked(app, "websocket", ("192.0.2.1", 8080), path))["code"] == 1008

@@ -24,7 +24,7 @@ from realtime.messages import MessageStore
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, load_settings
 from realtime.state import State
-from realtime.wire import Bus
+from realtime.wire import Bus, DirectProtocol
 
 SECRET = "a secret that only the tests of this repository use"
 
@@ -91,7 +91,7 @@ async def running(
         lifespan="off",
         log_config=None,
         access_log=False,
-        ws="websockets-sansio",
+        ws=DirectProtocol,
         ws_ping_interval=None,
         timeout_graceful_shutdown=2,
     )

@@ -16,7 +16,7 @@ import uvicorn
 import websockets
 
 from realtime.errors import StateUnavailable
-from realtime.wire import LocalBus, LocalHub, WireManager, WireServer
+from realtime.wire import DirectProtocol, LocalBus, LocalHub, WireManager, WireServer
 
 BOUND = 10.0
 
@@ -86,7 +86,7 @@ async def serving(
     bus: Any = None,
     *,
     manager_options: dict[str, Any] | None = None,
-    ws: str = "websockets-sansio",
+    ws: Any = DirectProtocol,
     **options: Any,
 ) -> AsyncIterator[Instance]:
     """One instance on a free port. Its handlers accept everyone and admit them to broadcasts."""
@@ -129,11 +129,11 @@ class _Web(uvicorn.Server):
 
 
 @asynccontextmanager
-async def running(server: Any, app: Any, *, ws: str = "websockets-sansio") -> AsyncIterator[int]:
+async def running(server: Any, app: Any, *, ws: Any = DirectProtocol) -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,
-        ws=ws,  # type: ignore[arg-type]  # one of uvicorn's names
+        ws=ws,
         lifespan="off",
         log_config=None,  # its own would keep its records from the tests
         log_level="warning",

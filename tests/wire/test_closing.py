@@ -68,7 +68,7 @@ async def test_a_pending_poll_returns_at_once_and_the_next_one_is_refused(close:
     async with serving() as instance, Polling.to(instance) as client:
         pending = asyncio.create_task(client.get())
         session = next(iter(instance.server.eio.sockets.values()))
-        await until(lambda: session.queue._getters)
+        await until(lambda: session.polling)
         began = time.monotonic()
         await instance.server.close(only(instance), close)
         status, payload = await pending
@@ -147,7 +147,7 @@ async def test_a_client_whose_close_arrives_by_post_has_its_pending_poll_ended()
     async with serving() as instance, Polling.to(instance) as client:
         pending = asyncio.create_task(client.get())
         session = next(iter(instance.server.eio.sockets.values()))
-        await until(lambda: session.queue._getters)
+        await until(lambda: session.polling)
         assert await client.post("1") == 200
         assert await asyncio.wait_for(pending, 2) == (200, "6")
         assert (await client.get())[0] == 400

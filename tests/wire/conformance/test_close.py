@@ -28,7 +28,7 @@ async def test_a_close_packet_ends_a_pending_poll_at_once() -> None:
         assert isinstance(session, ByPolling)
         poll = asyncio.create_task(session.get())
         (held,) = instance.server.eio.sockets.values()
-        await until(lambda: not held._no_poll.is_set())
+        await until(lambda: held.polling)
         await session.send("1")
         assert (await poll).body in (b"1", b"6")
         await until(instance.nothing_left)

@@ -25,7 +25,7 @@ def poller(request: pytest.FixtureRequest) -> Kind:
 def polls(instance: Instance) -> bool:
     """Whether a poll waits for packets."""
     (session,) = instance.server.eio.sockets.values()
-    return not session._no_poll.is_set()
+    return session.polling
 
 
 async def test_packets_that_are_posted_are_answered_with_ok(instance: Instance, poller: Kind) -> None:

@@ -71,7 +71,7 @@ async def test_a_pending_poll_is_ended_by_a_noop_and_no_noop_goes_to_the_websock
     async with serving() as instance, upgrading(instance, POLLING) as (session, websocket):
         prepare(instance)
         poll = asyncio.create_task(session.get())
-        await until(lambda: not of(instance)._no_poll.is_set())
+        await until(lambda: of(instance).polling)
         await probe(websocket)
         assert (await poll).body == b"6"
         await websocket.send("5")
@@ -82,7 +82,7 @@ async def test_a_client_that_does_not_wait_for_its_poll_to_end_has_it_ended_all_
     async with serving() as instance, upgrading(instance, POLLING) as (session, websocket):
         prepare(instance)
         poll = asyncio.create_task(session.get())
-        await until(lambda: not of(instance)._no_poll.is_set())
+        await until(lambda: of(instance).polling)
         await websocket.send("2probe", "5")
         assert await websocket.receive() == "3probe"
         assert (await poll).body == b"6"

@@ -1,0 +1,305 @@
+"""The fast path of a websocket: under our own uvicorn protocol class a session writes frames and reads messages itself.
+
+`DirectProtocol` offers itself through the ASGI scope's extensions. A session that takes it over (`Line`) is read
+and written without a task, a queue or an ASGI message in between, and the ASGI call returns, so that its scope, its
+request and the frames of every middleware are let go while the connection stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame
+
+from .outgoing import Outgoing
+from .packets import Wire
+
+EXTENSION = "realtime.direct"
+"""Where the scope's extensions hold the protocol object."""
+CHUNK = 65_536
+"""Bytes that wait for the end of a turn; with more, what is there is written at once."""
+_INVALID_TEXT = 1007
+
+logger = logging.getLogger("realtime.websocket")
+
+
+class Session(Protocol):
+    """Who takes a websocket over."""
+
+    queue: Outgoing
+
+    def came(self, data: str | bytes) -> None:
+        """A message. Never raises."""
+
+    def pinged(self) -> None:
+        """A websocket's own ping or pong came."""
+
+    def lost(self) -> None:
+        """The connection is closed or about to be; nothing more is read or written."""
+
+    def overflowed(self) -> None:
+        """More waits for the client than may."""
+
+
+class Flush:
+    """Writes once in a turn of the loop what was sent in it: several messages to a client leave in one write."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+
+    def add(self, line: Line) -> None:
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._lines.append(line)
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        for line in lines:
+            try:
+                line.flush()
+            except Exception as error:  # the others' messages are not to be lost with it
+                logger.error("A websocket could not be written: %r", error, exc_info=error)
+                line.abort()
+
+
+class Line:
+    """A websocket that a session has taken over.
+
+    Frames are written at the end of the turn in which they were sent, as long as the connection takes them; what
+    comes after that waits here, where it can still be forgotten, until the connection takes more.
+    """
+
+    __slots__ = (
+        "_due",
+        "_flush",
+        "_frames",
+        "_most",
+        "_protocol",
+        "_session",
+        "_size",
+        "_transport",
+        "closed",
+        "paused",
+    )
+
+    def __init__(self, protocol: DirectProtocol, session: Session, flush: Flush, *, most: int) -> None:
+        """`most`: bytes that may wait."""
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._session = session
+        self._flush = flush
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._due = False
+        self._most = most
+        self.paused = not protocol.writable.is_set()
+        self.closed = False
+        """Whether a close frame was sent or came, or the connection is lost."""
+
+    # --- out
+
+    def send(self, packets: Wire) -> None:
+        """Send packets, after all that were sent before."""
+        size = 0
+        for each in packets:
+            frame = each.frame
+            self._frames.append(frame)
+            size += len(frame)
+        self._session.queue.total += size
+        self._size += size
+        if self._size > CHUNK:
+            self.flush()
+        elif not self._due:
+            self._due = True
+            self._flush.add(self)
+
+    def flush(self) -> None:
+        """Write what waits, or see whether too much does."""
+        self._due = False
+        if self.paused:
+            if self.buffered() > self._most:
+                self._session.overflowed()
+            return
+        frames = self._frames
+        if frames:
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            frames.clear()
+            self._size = 0
+            self._transport.write(data)
+
+    def resumed(self) -> None:
+        self.paused = False
+        self.flush()
+
+    def buffered(self) -> int:
+        """Bytes that the kernel did not take yet."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def drop(self) -> None:
+        """Forget what was not handed to the transport."""
+        self._frames.clear()
+        self._size = 0
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame after all that waits; the connection ends when the client has answered it."""
+        if self.closed:
+            return
+        self.closed = True
+        self._frames += self._protocol.begin_close(code, reason)
+        self._size += 1  # so small that it need not be counted, but something waits
+        self.flush()
+
+    def give_up(self) -> None:
+        """End the connection at once if something is unwritten."""
+        if self.buffered():
+            self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # --- in: what uvicorn's protocol takes for its queue of ASGI events
+
+    def put_nowait(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "websocket.receive":
+            text = event.get("text")
+            self._session.came(event["bytes"] if text is None else text)
+        elif event["type"] == "websocket.disconnect":
+            self.closed = True
+            self.drop()
+            self._session.lost()
+
+    def pinged(self) -> None:
+        self._session.pinged()
+
+    def empty(self) -> bool:
+        return True
+
+
+class DirectProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's websocket protocol, whose connection an application may take over.
+
+    Its log is `realtime.websocket`: three lines for every client are an access log, which is off here.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = logger
+        self.line: Line | None = None
+
+    async def run_asgi(self) -> None:
+        """Replaces WebSocketsSansIOProtocol.run_asgi, which closes the connection when the application returns: not
+        one that was taken over.
+        """
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[EXTENSION] = self
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        else:
+            if not self.handshake_complete:
+                self.logger.error("ASGI callable returned without completing handshake.")
+                self.send_500_response()
+        if self.line is not None:
+            self._let_go()
+        elif self.close_timer is None:
+            self.transport.close()
+
+    def take_over(self, session: Session, flush: Flush, *, most: int) -> Line:
+        """From now on messages go to the session and frames come from the line; what came already goes to it first.
+
+        To be called after the handshake, and by the application itself, which then returns.
+        """
+        came, line = self.queue, Line(self, session, flush, most=most)
+        self.line = line
+        self.queue = line  # type: ignore[assignment]
+        while not came.empty():
+            line.put_nowait(came.get_nowait())
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        return line
+
+    def begin_close(self, code: int, reason: str) -> list[bytes]:
+        """The frame that closes the connection, which ends when the client answers it, or after `close_timeout`."""
+        try:
+            self.conn.send_close(code, reason)
+        except InvalidState:
+            return []
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.close)
+        return self.conn.data_to_send()
+
+    def send_receive_event_to_app(self) -> None:
+        """Replaces WebSocketsSansIOProtocol.send_receive_event_to_app, which logs a traceback for text that is not
+        UTF-8, fails where a close frame comes with it, and stops reading after each message.
+        """
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        if self.close_sent:
+            self.frames = []
+        elif self.curr_msg_data_type == "text" and not _is_text(data):
+            self.frames = []
+            self.logger.info("Closing a websocket that sent text which is not UTF-8.")
+            self.conn.fail(_INVALID_TEXT, "invalid UTF-8")
+            self.handle_parser_exception()
+        elif self.line is None:
+            super().send_receive_event_to_app()
+        else:
+            self.frames = []
+            kind = self.curr_msg_data_type
+            self.line.put_nowait(
+                {"type": "websocket.receive", kind: str(data, "utf-8") if kind == "text" else data}
+            )
+
+    def handle_ping(self) -> None:
+        """Adds to WebSocketsSansIOProtocol.handle_ping: pings count as packets do."""
+        super().handle_ping()
+        if self.line is not None:
+            self.line.pinged()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Adds to WebSocketsSansIOProtocol.handle_pong: so do pongs, which nobody asked for."""
+        super().handle_pong(event)
+        if self.line is not None:
+            self.line.pinged()
+
+    def pause_writing(self) -> None:
+        """Adds to WebSocketsSansIOProtocol.pause_writing: what is sent from now on waits in the line."""
+        super().pause_writing()
+        if self.line is not None:
+            self.line.paused = True
+
+    def resume_writing(self) -> None:
+        """Adds to WebSocketsSansIOProtocol.resume_writing: what waited goes on."""
+        super().resume_writing()
+        if self.line is not None:
+            self.line.resumed()
+
+    def _let_go(self) -> None:
+        # What the handshake needed; the call that used it has returned.
+        del self.scope, self.request, self.response
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def offered(scope: MutableMapping[str, Any]) -> DirectProtocol | None:
+    """The protocol object, if this request came by it."""
+    found = (scope.get("extensions") or {}).get(EXTENSION)
+    return found if isinstance(found, DirectProtocol) else None
