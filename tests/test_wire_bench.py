@@ -116,6 +116,19 @@ def test_the_load_says_who_lacks_an_event(peer: Peer, door: DoorKey, monkeypatch
     clients.close()
 
 
+def test_swarms_in_company_read_for_each_other(peer: Peer, door: DoorKey) -> None:
+    company: list[Swarm] = []
+    one, other = (Swarm([peer.port], deflate=False, auth=auth, company=company) for _ in range(2))
+    one.connect(2)
+    other.connect(2)
+    with pytest.raises(LoadError, match="not the event that was due"):  # what nobody told the other to expect
+        one.collect(packets(event.FIRST, 1), lambda: door.emit(event.FIRST, 1))
+        one.pump(5)
+    one.close()
+    other.close()
+    assert not company
+
+
 def test_the_load_notices_a_server_that_ends(peer: Peer) -> None:
     clients = Swarm([peer.port], deflate=False, auth=auth)
     clients.connect(3)
