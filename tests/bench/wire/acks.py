@@ -25,7 +25,11 @@ def ack_waits(
     found: dict[str, list[list[float]]] = {name: [] for name in peers}
     with ExitStack() as ends, on_core(LOAD_CORE):
         ends.enter_context(running(list(peers.values())))
-        swarms = {name: Swarm([peer.port], deflate=False, auth=auth) for name, peer in peers.items()}
+        company: list[Swarm] = []
+        swarms = {
+            name: Swarm([peer.port], deflate=False, auth=auth, company=company)
+            for name, peer in peers.items()
+        }
         for swarm in swarms.values():
             ends.callback(swarm.close)
             swarm.connect(clients)
@@ -35,8 +39,7 @@ def ack_waits(
         for _ in range(rounds):
             for name, swarm in swarms.items():
                 found[name].append(sorted(_round(swarm, seconds)))
-                for other in swarms.values():
-                    other.pump(0)
+                swarm.pump(0)
     return found
 
 

@@ -76,19 +76,19 @@ def fan_out(
     """Every group's peers with ``clients`` each in one room; the groups' rounds are interleaved."""
     with ExitStack() as ends, on_core(LOAD_CORE):
         audiences: dict[str, Audience] = {}
-        for name, peers in groups.items():
+        company: list[Swarm] = []
+        for peers in groups.values():
             ends.enter_context(running(peers))
-            swarm = Swarm([peer.port for peer in peers], deflate=deflate, auth=auth)
+        for name, peers in groups.items():
+            swarm = Swarm([peer.port for peer in peers], deflate=deflate, auth=auth, company=company)
             ends.callback(swarm.close)
             swarm.connect(clients * len(peers))
             door = DoorKey(peers[0].folder)
             ends.callback(door.close)
             audiences[name] = Audience(peers, swarm, door)
-            _answer_pings(audiences)
         for audience in audiences.values():
             audience.swarm.settle(QUIET_SECONDS, limit=120)
             audience.emit(BURST)
-            _answer_pings(audiences)
         ends.enter_context(no_collections())
         order = list(audiences)
         for number in range(rounds):
@@ -96,13 +96,7 @@ def fan_out(
             for step in (Audience.emit_singly, Audience.emit_in_bursts):
                 for name in order[at:] + order[:at]:
                     step(audiences[name], events)
-                    _answer_pings(audiences)
     return {
         name: FanOut(it.single, it.burst, [seconds * 1e3 for seconds in it.latency])
         for name, it in audiences.items()
     }
-
-
-def _answer_pings(audiences: Mapping[str, Audience]) -> None:
-    for audience in audiences.values():
-        audience.swarm.pump(0)

@@ -105,7 +105,11 @@ class DoorKey:
 
     def __init__(self, folder: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(door_path(folder)))
+        try:
+            self._socket.connect(str(door_path(folder)))
+        except OSError:
+            self._socket.close()
+            raise
 
     def emit(self, first: int, count: int) -> None:
         """Has the server emit these events to the room, one call after the other."""
@@ -163,9 +167,8 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _listens(folder: Path, port: int) -> bool:
-    if not door_path(folder).exists():
-        return False
     try:
+        DoorKey(folder).close()
         with socket.create_connection((LOOPBACK, port), timeout=1):
             return True
     except OSError:

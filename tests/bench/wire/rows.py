@@ -56,16 +56,13 @@ class Findings:
         most: Mapping[str, float] | None = None,
         least: Mapping[str, float] | None = None,
     ) -> None:
-        """Medians of the rounds; and ours in proportion to a peer, which must be at ``most`` or at ``least`` so much.
-
-        Proportions are taken round by round, since what else the machine does disturbs a whole round.
-        """
-        self.lines.append(Line(what, unit, {name: statistics.median(it) for name, it in by_peer.items()}))
+        """Medians of the rounds; and ours in proportion to a peer: at ``most``, or at ``least``, so much."""
+        medians = {name: statistics.median(it) for name, it in by_peer.items()}
+        self.lines.append(Line(what, unit, medians))
         for goals, goal in ((most or {}, at_most), (least or {}, at_least)):
             for name, limit in goals.items():
-                if name in by_peer:
-                    pairs = zip(by_peer["ours"], by_peer[name], strict=True)
-                    ratio = statistics.median(ours / other for ours, other in pairs)
+                if name in medians:
+                    ratio = medians["ours"] / medians[name]
                     self.figures.append(goal(f"{what}: ours to {name}", ratio, limit, "×"))
 
 

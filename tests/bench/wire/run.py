@@ -17,8 +17,7 @@ QUICK = Scale(clients=100, rounds=3, events=50, many_idle=600, askers=200, askin
 
 NOTE = """\
 Every server is a process of its own on one core, the load is one process on another core that checks every byte it
-gets. Medians of rounds that are interleaved between the servers; proportions are taken round by round. CPU is the
-process's, user and system.
+gets. Figures are medians of rounds that are interleaved between the servers. CPU is the process's, user and system.
 
 `ours` is `python -m realtime` with its defaults (FastAPI mount, presence, limits on; users in SQLite), `stock`
 python-socketio's `AsyncServer` under uvicorn and uvloop, `node` socket.io of npm, `bare` a loop of `send` calls of

@@ -12,6 +12,7 @@ from tests.bench.wire.connection import Connection, LoadError
 AT_ONCE = 50
 """Clients that are connecting at a time."""
 PATIENCE = 60.0
+COMPANY_SECONDS = 1.0
 _EVENT = b'42["' + event.NAME.encode()
 _LIST = b'42["user-list"'
 
@@ -19,11 +20,22 @@ _LIST = b'42["user-list"'
 class Swarm:
     """Clients of one or several servers. ``auth``: what the client of a number carries in CONNECT, as JSON.
 
-    Nothing is read while no method runs: then call ``pump`` before pings go unanswered for long.
+    Nothing is read while no method runs. Swarms of one ``company`` answer each other's pings meanwhile: every method
+    of one does so for all, about once a second.
     """
 
-    def __init__(self, ports: Sequence[int], *, deflate: bool, auth: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        ports: Sequence[int],
+        *,
+        deflate: bool,
+        auth: Callable[[int], bytes],
+        company: list[Swarm] | None = None,
+    ) -> None:
         self.connections: dict[int, Connection] = {}
+        self._company = [] if company is None else company
+        self._company.append(self)
+        self._company_due = 0.0
         self._ports = ports
         self._deflate = deflate
         self._auth = auth
@@ -42,6 +54,7 @@ class Swarm:
                 joining += 1
             for connection, packets in self.ready(1.0):
                 joining -= sum(self._greet(connection, packet) for packet in packets)
+            self._keep_company()
             if time.monotonic() > end:
                 raise LoadError(f"{joining} of {wanted} clients were not connected in time")
 
@@ -50,9 +63,8 @@ class Swarm:
         before = sum(connection.extra for connection in self.connections.values())
         end = time.monotonic() + seconds
         while True:
-            for connection, packets in self.ready(max(0.0, end - time.monotonic())):
-                for packet in packets:
-                    self._other(connection, packet)
+            self._keep_company()
+            self._take(min(COMPANY_SECONDS, max(0.0, end - time.monotonic())))
             if time.monotonic() >= end:
                 return sum(connection.extra for connection in self.connections.values()) - before
 
@@ -71,6 +83,7 @@ class Swarm:
 
         Returns how long each client waited for its last one, in seconds. Raises ``LoadError``.
         """
+        self._keep_company()
         connections, poll, clock = self.connections, self._epoll.poll, time.perf_counter
         block = b"".join(map(event.frame, packets))
         size = len(block)
@@ -99,6 +112,7 @@ class Swarm:
         return arrived
 
     def close(self) -> None:
+        self._company.remove(self)
         for connection in self.connections.values():
             connection.close()
         self.connections.clear()
@@ -132,6 +146,19 @@ class Swarm:
             connection.listed = packet.count(b'"user-') - 1
         connection.extra += len(packet)
 
+    def _take(self, seconds: float) -> None:
+        for connection, packets in self.ready(seconds):
+            for packet in packets:
+                self._other(connection, packet)
+
+    def _keep_company(self) -> None:
+        now = time.monotonic()
+        if now >= self._company_due:
+            self._company_due = now + COMPANY_SECONDS
+            for other in self._company:
+                if other is not self:
+                    other._take(0)
+
     def _all_listed(self) -> bool:
         listed = {connection.listed for connection in self.connections.values()}
         return listed in ({0}, {len(self)})
@@ -157,6 +184,7 @@ class Swarm:
         return False
 
     def ready(self, seconds: float) -> list[tuple[Connection, list[bytes]]]:
+        """What has come, waiting so long at most for the first of it."""
         found = []
         for fd, _ in self._epoll.poll(seconds, max(1, len(self))):
             connection = self.connections[fd]
