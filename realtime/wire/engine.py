@@ -11,17 +11,19 @@ from engineio import exceptions, packet
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
+from realtime.tags import new_sid, tag_in
 
 from .limits import Limits
 from .packets import SharedPacket
-from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
+from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal, session_asked_for
 from .session import TAKEN, WireSocket
 from .websocket import WireWebSocket
 
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
-    """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
-    why, `refuse` with one that is beyond its limits, to close it.
+    """An Engine.IO server made of `WireSocket`s, whose session ids begin with `tag`. `gone` is called at once with
+    every session that ends and why, `refuse` with one that is beyond its limits, to close it, `strayed` with the tag of
+    another instance whose session was asked for here.
     """
 
     sockets: dict[str, WireSocket]
@@ -31,15 +33,19 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     def __init__(
         self,
         *,
+        tag: str,
         gone: Callable[[str, str], None],
         refuse: Callable[[str, Close], None],
+        strayed: Callable[[str], None],
         limits: Limits,
         logger: logging.Logger,
         **options: Any,
     ) -> None:
         super().__init__(async_mode="asgi", logger=logger, **options)
+        self.tag = tag
         self.gone = gone
         self.refuse = refuse
+        self.strayed = strayed
         self.limits = limits
         self._async = {
             **self._async,
@@ -73,6 +79,8 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             raise ClientLeftError()
         if environ["REQUEST_METHOD"] != "OPTIONS":  # which a browser asks before it may ask anything else
             flaw = find_flaw(environ, self.transports, self._is_open)
+            if flaw is Flaw.UNKNOWN_SESSION:
+                self._look_where_from(environ)
             if flaw is not None:
                 raise RefusedError(flaw, environ)
         return environ
@@ -81,16 +89,21 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         session = self.sockets.get(sid)
         return session is not None and not session.closed
 
+    def _look_where_from(self, environ: dict[str, Any]) -> None:
+        other = tag_in(session_asked_for(environ) or "")
+        if self.tag and other not in (None, self.tag):
+            self.strayed(other)
+
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
-        """Replaces AsyncServer._handle_connect: stock names its own socket class, and its handshake rounds
-        fractions of a second away.
+        """Replaces AsyncServer._handle_connect: stock names its own socket class, its session ids do not say whose
+        they are, and its handshake rounds fractions of a second away.
         """
         if self.start_service_task:
             self.start_service_task = False
             self.service_task_handle = self.start_background_task(self._service_task)
-        sid = self.generate_id()
+        sid = new_sid(self.tag)
         session = self.sockets[sid] = WireSocket(self, sid)
         handshake = {
             "sid": sid,

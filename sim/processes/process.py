@@ -106,6 +106,10 @@ class Process(Resource):
     Closed at the latest when the object goes away or the interpreter ends.
     """
 
+    own_group = False
+    """Whether it gets a process group of its own: then Ctrl-C at a terminal does not reach it, and its end is the end
+    of whatever it started."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
@@ -140,7 +144,7 @@ class Process(Resource):
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything. Waits for its end."""
         if self._popen is not None:
-            _kill(self._popen)
+            _kill(self._popen, self.own_group)
 
     def terminate(self, timeout: float = 15.0) -> int:
         """SIGTERM, then wait for the exit status; raises `ProcessError` (and kills) after `timeout` seconds."""
@@ -186,10 +190,15 @@ class Process(Resource):
             raise ProcessError(f"{self.name} is closed: make a new one")
         with self._log_path.open("ab") as log:
             popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=0 if self.own_group else None,
             )
         self._popen = popen
-        self._end = weakref.finalize(self, _kill, popen)
+        self._end = weakref.finalize(self, _kill, popen, self.own_group)
 
     def _failure(self, what: str) -> ProcessError:
         log = self.log[-_LOG_TAIL:].strip() or "(nothing)"
@@ -266,10 +275,14 @@ class Server(Process):
         """Whether this very process serves there now."""
 
 
-def _kill(popen: subprocess.Popen[bytes]) -> None:
-    if popen.poll() is None:
+def _kill(popen: subprocess.Popen[bytes], group: bool) -> None:
+    if popen.poll() is not None:
+        return
+    if group:
+        os.killpg(popen.pid, signal.SIGKILL)
+    else:
         popen.kill()
-        popen.wait(10)
+    popen.wait(10)
 
 
 def clean_environment(*, without: Sequence[str], extra: Mapping[str, str]) -> dict[str, str]:

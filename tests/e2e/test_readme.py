@@ -46,6 +46,8 @@ RUN_HERE = {
     "client",
     "browser",
     "fleet",
+    "balancer",
+    "cluster",
     "chat",
     "chat-serve",
     "develop",
@@ -77,7 +79,7 @@ class Command(Server):
     def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         *before, last = self._text.replace("{port}", str(port)).strip().splitlines()
         # exec: so that the process which is ended is the one that serves.
-        script = "\n".join([f"cd {self.folder}", *before, f"exec {last}"])
+        script = "\n".join([f"cd {self.folder}", *before, f"exec env {last}"])
         return ["bash", "-ec", script], environment(PYTHONPATH=f"{ROOT}{os.pathsep}{self.folder}")
 
     def _ready_on(self, port: int) -> bool:
