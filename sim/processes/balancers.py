@@ -51,7 +51,7 @@ class Balancer(Server):
     """
 
     kind: str
-    own_group = True  # nginx and HAProxy have workers, which are to end with them
+    group = 0  # nginx and HAProxy have workers, which are to end with them
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sim.directory_node import Lines, Users
 from sim.processes.balancers import Balancer, Nginx, SmallBalancer, find_binary
+from sim.processes.guard import Guard
 from sim.processes.instances import SECRET_KEY, Fleet, Instance
 from sim.processes.process import LOOPBACK, Process
 from sim.processes.redis import RedisServer
@@ -35,7 +36,8 @@ class TargetInstance(Instance):
 class LocalCluster:
     """`start` everything, `stop` it gently; both may be called once. `redis_url=None`: a Redis of its own.
 
-    Every process has its own group, so that Ctrl-C reaches nobody but whoever stops the cluster then, in order.
+    Its processes are in a group of their own, so that Ctrl-C reaches nobody but whoever then stops the cluster in
+    order; if that one is killed, so are they.
     """
 
     def __init__(self, size: int, *, target: str, redis_url: str | None, balanced: bool) -> None:
@@ -47,6 +49,7 @@ class LocalCluster:
         self._size = size
         self._balanced = balanced
         self._directory: asyncio.Server | None = None
+        self._guard = Guard()
 
     async def start(self, stop: asyncio.Event) -> None:
         """Gives up between two steps if `stop` is set. Raises `ProcessError`."""
@@ -54,8 +57,6 @@ class LocalCluster:
             await self._started(self.redis)
             self.redis_url = self.redis.url
         self.instances += await self._made()
-        for instance in self.instances:
-            instance.own_group = True
         if not stop.is_set():
             await asyncio.gather(*map(self._started, self.instances))
         if self._balanced and not stop.is_set():
@@ -65,10 +66,11 @@ class LocalCluster:
 
     async def stop(self) -> list[BaseException]:
         """Instances first, while clients can still be told; then what they stand on. What went wrong with some."""
-        leaving = [asyncio.to_thread(instance.terminate) for instance in self.instances if instance.running]
-        ends = await asyncio.gather(*leaving, return_exceptions=True)
+        ends = await _ended(self.instances)
+        ends += await _ended([process for process in (self.balancer, self.redis) if process is not None])
         for process in reversed(list(self.processes())):
             process.close()
+        self._guard.close()
         if self._directory is not None:
             self._directory.close()
         return [end for end in ends if isinstance(end, BaseException)]
@@ -104,8 +106,14 @@ class LocalCluster:
         ]
 
     async def _started(self, process: RedisServer | Instance | Balancer) -> None:
-        process.own_group = True
+        process.group = self._guard.group
         await asyncio.to_thread(process.start)
+
+
+async def _ended(processes: Sequence[Process]) -> list[int | BaseException]:
+    """Their exit statuses after SIGTERM, or why one had to be killed."""
+    leaving = [asyncio.to_thread(process.terminate) for process in processes if process.running]
+    return list(await asyncio.gather(*leaving, return_exceptions=True))
 
 
 async def watch(processes: Sequence[Process], stop: asyncio.Event) -> Process | None:

@@ -106,9 +106,8 @@ class Process(Resource):
     Closed at the latest when the object goes away or the interpreter ends.
     """
 
-    own_group = False
-    """Whether it gets a process group of its own: then Ctrl-C at a terminal does not reach it, and its end is the end
-    of whatever it started."""
+    group: int | None = None
+    """The process group it is started in: None is this process' own, 0 a new one, all of which is killed with it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -144,7 +143,7 @@ class Process(Resource):
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything. Waits for its end."""
         if self._popen is not None:
-            _kill(self._popen, self.own_group)
+            _kill(self._popen, self.group == 0)
 
     def terminate(self, timeout: float = 15.0) -> int:
         """SIGTERM, then wait for the exit status; raises `ProcessError` (and kills) after `timeout` seconds."""
@@ -195,10 +194,10 @@ class Process(Resource):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                process_group=0 if self.own_group else None,
+                process_group=self.group,
             )
         self._popen = popen
-        self._end = weakref.finalize(self, _kill, popen, self.own_group)
+        self._end = weakref.finalize(self, _kill, popen, self.group == 0)
 
     def _failure(self, what: str) -> ProcessError:
         log = self.log[-_LOG_TAIL:].strip() or "(nothing)"
@@ -275,10 +274,10 @@ class Server(Process):
         """Whether this very process serves there now."""
 
 
-def _kill(popen: subprocess.Popen[bytes], group: bool) -> None:
+def _kill(popen: subprocess.Popen[bytes], whole_group: bool) -> None:
     if popen.poll() is not None:
         return
-    if group:
+    if whole_group:
         os.killpg(popen.pid, signal.SIGKILL)
     else:
         popen.kill()

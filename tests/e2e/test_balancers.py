@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -90,6 +91,10 @@ async def answered(url: str, sid: str, method: str, body: bytes = b"") -> tuple[
     target = f"{url}/ws/socket.io/?EIO=4&transport=polling&sid={sid}"
     async with aiohttp.ClientSession() as http, http.request(method, target, data=body) as answer:
         return answer.status, await answer.json(content_type=None) if answer.status == 400 else None
+
+
+async def is_served(url: str, sid: str) -> bool:
+    return await answered(url, sid, "POST", b"40") == (200, None)
 
 
 async def opened(url: str, **headers: str) -> str:
@@ -177,14 +182,18 @@ async def test_clients_of_an_instance_that_dies_are_back_on_others_soon_and_the_
                 assert quiet(rest)
                 async with asyncio.timeout(BACK_SECONDS):
                     for method in ("GET", "POST"):
-                        assert await answered(balancer.url, new_sid(dead), method) == (400, UNKNOWN)
+                        assert (
+                            await asyncio.gather(
+                                *(answered(balancer.url, new_sid(dead), method) for _ in range(10))
+                            )
+                            == [(400, UNKNOWN)] * 10
+                        )
                     assert dead not in [tag_in(await opened(balancer.url)) for _ in range(6)]
             finally:
                 await asyncio.to_thread(two.start)
         async with asyncio.timeout(BACK_SECONDS):
-            # Who forbears to ask it for a while sends its new clients elsewhere.
-            sid = await opened(two.url)
-            while await answered(balancer.url, sid, "POST", b"40") != (200, None):
+            # A balancer that forbears to ask it for a while would send its new clients elsewhere.
+            while not all([await is_served(balancer.url, await opened(two.url)) for _ in range(10)]):
                 await asyncio.sleep(0.05)
 
 
@@ -194,6 +203,14 @@ async def test_a_session_that_nobody_has_gets_the_protocols_error(fleet: Fleet, 
         for sid in (new_sid("nobodys1"), new_sid(""), "nonsense"):
             for method in ("GET", "POST"):
                 assert await answered(balancer.url, sid, method) == (400, UNKNOWN)
+
+
+def test_no_worker_of_it_is_left_when_it_is_closed(fleet: Fleet, kind: type[Balancer]) -> None:
+    with kind(where(fleet.instances[0]), configure=printed) as balancer:
+        processes = [psutil.Process(balancer.pid), *psutil.Process(balancer.pid).children()]
+    assert len(processes) == {"tags": 1, "nginx": 3, "haproxy": 2}[kind.kind]
+    psutil.wait_procs(processes, timeout=BACK_SECONDS)
+    assert not any(process.is_running() for process in processes)
 
 
 async def test_a_page_of_the_balancers_own_origin_is_let_in_and_no_other(

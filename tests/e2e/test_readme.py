@@ -25,6 +25,7 @@ from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, environment_name
+from realtime.tags import tag_of
 from sim.__main__ import main as simulator
 from sim.processes.process import LOOPBACK, Server, clean_environment
 from sim.processes.redis import RedisServer
@@ -206,6 +207,17 @@ async def test_the_two_instances_shown_share_their_users(redis_server: RedisServ
             await clients[-1].connect(instance.url, {"token": token})
         for client in clients:
             await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann", "bob"]})
+
+
+def test_the_configuration_shown_routes_to_the_instances_shown(tmp_path: Path) -> None:
+    assert said_by(BLOCKS["balancer"], folder=tmp_path, status=0) == ""
+    made = (tmp_path / "realtime.conf").read_text()
+    started = re.findall(r"^REALTIME_INSTANCE_NAME=(\S+) .*--port (\d+)", BLOCKS["fleet"], re.MULTILINE)
+    assert len(started) == 2
+    for name, port in started:
+        group = re.search(rf'"~\^{tag_of(name)}" (realtime_\w+);', made)
+        assert group is not None
+        assert f"upstream {group[1]} {{\n    server 127.0.0.1:{port} " in made
 
 
 @pytest.mark.e2e
