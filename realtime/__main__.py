@@ -1,4 +1,4 @@
-"""``python -m realtime``: serve one instance; ``python -m realtime token USER_ID``: a signed token."""
+"""``python -m realtime``: serve one instance; ``token USER_ID``: a signed token; ``balancer``: for a load balancer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from realtime.app import create_app
 from realtime.auth import create_token
+from realtime.balancer.command import balancer
 from realtime.errors import RealtimeError, SettingsError
 from realtime.ids import check_id
 from realtime.serving import make_server
@@ -85,6 +86,9 @@ def token(given: Callable[[], Settings], user_id: str, expires_in: float) -> Non
         click.echo(create_token(user_id, settings.secret_key, expires_in=expires_in))
     except RealtimeError as error:
         _refuse(str(error))
+
+
+main.add_command(balancer)
 
 
 def _named(host: str) -> str:

@@ -80,6 +80,7 @@ class RealtimeServer:
         )
         self.wire = WireServer(
             self.manager,
+            tag=settings.instance_tag,
             max_pending_events=settings.realtime_max_pending_events,
             limits=Limits(
                 max_outgoing_bytes=settings.realtime_max_outgoing_bytes,

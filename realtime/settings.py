@@ -17,8 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from realtime import urls
 from realtime.errors import SettingsError
 from realtime.secret import DEMO_SECRET_KEY, MIN_SECRET_BYTES, weakness
+from realtime.tags import TAG_PATTERN, tag_of
 
 _ENVIRONMENT_NAMES = {"demo": "REALTIME_DEMO"}
+INSTANCE_NAME_PATTERN = r"^[A-Za-z0-9._-]{1,100}$"
 OWN_ROOMS = 10
 """Rooms of a session that are not channels: its user's, and audiences."""
 _SECRETS = frozenset({"webui_secret_key", "websocket_redis_url", "database_url"})
@@ -114,7 +116,12 @@ class Settings(BaseSettings):
     realtime_instance_name: str = Field(
         default_factory=_instance_name,
         description="1 to 100 letters, digits, and any of . _ -; different on each instance",
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        pattern=INSTANCE_NAME_PATTERN,
+    )
+    realtime_instance_tag: str = _setting(
+        "",
+        "empty (made from REALTIME_INSTANCE_NAME), or 8 lower-case letters and digits that no other instance has",
+        pattern=rf"^$|{TAG_PATTERN}",
     )
     realtime_lease_seconds: float = _seconds(5)
     realtime_state_timeout_seconds: float = _seconds(2, at_most=60)
@@ -268,6 +275,11 @@ class Settings(BaseSettings):
     def secret_key(self) -> str:
         """The key that signs tokens; in a demo without one, a well-known key."""
         return self.webui_secret_key.get_secret_value()
+
+    @property
+    def instance_tag(self) -> str:
+        """What the session ids of this instance begin with."""
+        return self.realtime_instance_tag or tag_of(self.realtime_instance_name)
 
     @property
     def transports(self) -> list[Literal["websocket", "polling"]]:

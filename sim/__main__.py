@@ -1,4 +1,4 @@
-"""``python -m sim``: list scenarios, run one, explore schedules, replay what was found, compare targets.
+"""``python -m sim``: list scenarios, run one, explore schedules, replay, compare targets, serve a cluster.
 
 Exit status: 0 all invariants held, 1 a violation, 2 wrong usage, 3 the simulator failed or too many runs were
 inconclusive.
@@ -10,6 +10,7 @@ import logging
 
 import click
 
+from sim.cli.clustering import run_cluster
 from sim.cli.comparing import compare_targets
 from sim.cli.determinism import check_determinism
 from sim.cli.exploring import explore_many
@@ -30,7 +31,15 @@ def main(context: click.Context, verbose: bool) -> None:
         context.call_on_close(lambda: logging.disable(logging.NOTSET))
 
 
-for command in (list_scenarios, run_one, explore_many, replay_file, compare_targets, check_determinism):
+for command in (
+    list_scenarios,
+    run_one,
+    explore_many,
+    replay_file,
+    compare_targets,
+    check_determinism,
+    run_cluster,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

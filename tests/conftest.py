@@ -13,6 +13,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from sim.processes.balancers import find_binary
 from sim.processes.process import ProcessError
 from sim.processes.redis import RedisServer, find_server, server_version
 from tests.support.node import NodeMissing, install_modules
@@ -64,6 +65,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Name the servers used and those that other tests would need: nothing is left out in silence."""
     say = terminalreporter.write_line
     say("")
+    for balancer in ("nginx", "haproxy"):
+        if find_binary(balancer) is None:
+            say(f"not run: instances behind {balancer} (not installed; .ci/run installs it on Debian)")
     if (url := _external_redis(config)) is not None:
         say(f"state tests ran on the server of $REDIS_URL, port {urlsplit(url).port or 6379}")
     else:

@@ -45,6 +45,7 @@ class Counters:
     handshakes_expired: int = 0
     lane_workers_lost: int = 0
     closed_by_server: int = 0
+    requests_strayed: int = 0
 
 
 class QuietLog:

@@ -11,21 +11,23 @@ from engineio import exceptions, packet
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 
 from realtime.errors import Close
+from realtime.tags import new_sid, tag_in
 
 from .direct import Flush
 from .heartbeat import Heartbeat
 from .limits import Limits
 from .outgoing import Outgoing
 from .packets import SharedPacket
-from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal
+from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal, session_asked_for
 from .session import TAKEN, WireSocket
 from .websocket import WireWebSocket
 
 
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
-    """An Engine.IO server made of `WireSocket`s. `gone` is called at once with every session that ends and
-    why, `refuse` with one that is beyond its limits, to close it, `message` with what a client sent. With `direct`
-    sessions read and write their websockets themselves, where the web server offers it.
+    """An Engine.IO server made of `WireSocket`s, whose session ids begin with `tag`. `gone` is called at once with
+    every session that ends and why, `refuse` with one that is beyond its limits, to close it, `message` with what a
+    client sent, `strayed` with the tag of another instance whose session was asked for here. With `direct` sessions
+    read and write their websockets themselves, where the web server offers it.
     """
 
     sockets: dict[str, WireSocket]
@@ -34,9 +36,11 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     def __init__(
         self,
         *,
+        tag: str,
         gone: Callable[[str, str], None],
         refuse: Callable[[str, Close], None],
         message: Callable[[str, Any], None],
+        strayed: Callable[[str], None],
         limits: Limits,
         direct: bool,
         logger: logging.Logger,
@@ -47,6 +51,8 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         self.gone = gone
         self.refuse = refuse
         self.message = message
+        self.tag = tag
+        self.strayed = strayed
         self.limits = limits
         self.direct = direct
         self.flush = Flush()
@@ -89,25 +95,31 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
             raise ClientLeftError()
         if environ["REQUEST_METHOD"] != "OPTIONS":  # which a browser asks before it may ask anything else
             flaw = find_flaw(environ, self.transports, self._is_open)
+            if flaw is Flaw.UNKNOWN_SESSION:
+                self._look_where_from(environ)
             if flaw is not None:
                 raise RefusedError(flaw, environ)
         if scope["type"] == "websocket":
-            del environ[
-                "wsgi.input"
-            ]  # a class of its own for each request, to read a body that does not come
+            # A class of its own for each request, to read a body that does not come.
+            del environ["wsgi.input"]
         return environ
 
     def _is_open(self, sid: str) -> bool:
         session = self.sockets.get(sid)
         return session is not None and not session.closed
 
+    def _look_where_from(self, environ: dict[str, Any]) -> None:
+        other = tag_in(session_asked_for(environ) or "")
+        if self.tag and other not in (None, self.tag):
+            self.strayed(other)
+
     async def _handle_connect(
         self, environ: dict[str, Any], transport: str, jsonp_index: int | None = None
     ) -> Any:
-        """Replaces AsyncServer._handle_connect: stock names its own socket class, and its handshake rounds
-        fractions of a second away.
+        """Replaces AsyncServer._handle_connect: stock names its own socket class, its session ids do not say whose
+        they are, and its handshake rounds fractions of a second away.
         """
-        sid = self.generate_id()
+        sid = new_sid(self.tag)
         session = self.sockets[sid] = WireSocket(self, sid)
         handshake = {
             "sid": sid,

@@ -39,7 +39,7 @@ def find_flaw(
     "HTTP long-polling" and "WebSocket") and by the kind of connection on which it came.
     """
     query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
-    transport, sid = query.get("transport", [""])[0], query.get("sid", [None])[0]
+    transport, sid = query.get("transport", [""])[0], session_asked_for(environ)
     by_websocket = environ["asgi.scope"]["type"] == "websocket"
     if transport not in transports:
         return Flaw.UNKNOWN_TRANSPORT
@@ -50,6 +50,12 @@ def find_flaw(
     if by_websocket != (transport == "websocket"):
         return Flaw.BAD_REQUEST
     return None if query.get("EIO") == ["4"] else Flaw.UNSUPPORTED_VERSION
+
+
+def session_asked_for(environ: dict[str, Any]) -> str | None:
+    """The session id in a request's query, if any."""
+    query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
+    return query["sid"][0] if "sid" in query else None
 
 
 def refusal(flaw: Flaw, message: str | None = None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class WireServer(Handling, socketio.AsyncServer):
     A connection with more than `max_pending_events` events waiting, or more than four times
     `max_http_buffer_size` bytes of them, is closed with `Close.FLOODING`, one that is beyond `limits` with that or
     with `Close.SLOW_CONSUMER`. With `direct` a session reads and writes its websocket itself where the web server
-    offers it (`realtime.wire.direct`). Other options are Engine.IO's.
+    offers it (`realtime.wire.direct`). Engine.IO's session ids begin with `tag`. Other options are Engine.IO's.
     """
 
     manager: WireManager
@@ -52,6 +52,7 @@ class WireServer(Handling, socketio.AsyncServer):
         self,
         manager: WireManager,
         *,
+        tag: str = "",
         max_pending_events: int = 256,
         limits: Limits | None = None,
         direct: bool = True,
@@ -63,6 +64,7 @@ class WireServer(Handling, socketio.AsyncServer):
             engine_logger.setLevel(logging.WARNING)  # it has a line for every packet below that
         self.connections: dict[str, Connection] = {}
         self.counters = manager.counters
+        self._tag = tag
         self.limits = Limits() if limits is None else limits
         self._watch = Watch(self.connections, self.limits, silent=self._never_joined, slow=self._too_slow)
         self._max_pending_events = max_pending_events
@@ -86,6 +88,8 @@ class WireServer(Handling, socketio.AsyncServer):
             message=self._engine_message,
             limits=self.limits,
             direct=self._direct,
+            tag=self._tag,
+            strayed=self._strayed,
         )
 
     # --- life
@@ -320,6 +324,19 @@ class WireServer(Handling, socketio.AsyncServer):
         else:
             self.counters.sockets_flooding += 1
             self.close_connection(eio_sid, close)
+
+    def _strayed(self, tag: str) -> None:
+        self.counters.requests_strayed += 1
+        self.manager.quiet.warning(
+            "strayed",
+            "A request for a session of the instance with the tag %s came to this one, whose tag is %s, and was"
+            " refused, so that its client connects again. That is as it should be where that instance has ended. If it"
+            " has not, the load balancer does not route by session id: configure it with what"
+            " `python -m realtime balancer nginx` (or haproxy) prints, and start each instance with the"
+            " REALTIME_INSTANCE_NAME that was given there.",
+            tag,
+            self._tag,
+        )
 
     def _too_slow(self, connection: Connection) -> None:
         self.counters.slow_consumers += 1

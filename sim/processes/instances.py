@@ -76,7 +76,7 @@ class Instance(Server):
             command += ["--redis-url", self.redis_url]
         command += ["--database-url", self.database_url, *(["--demo"] if self.demo else []), *self._arguments]
         extra = {
-            "PYTHONPATH": _import_path(self._module),
+            "PYTHONPATH": import_path(self._module),
             "PYTHONUNBUFFERED": "1",
             "WEBUI_SECRET_KEY": SECRET_KEY,
         }
@@ -112,7 +112,7 @@ class Fleet(Resource):
                 redis_url=redis_url,
                 database_url=database_url,
                 demo=demo,
-                settings=settings,
+                settings={"REALTIME_INSTANCE_NAME": f"instance-{number}"} | dict(settings or {}),
                 name=f"instance-{number}",
                 module=module,
             )
@@ -135,7 +135,7 @@ class Fleet(Resource):
         return list(await asyncio.gather(*waits))
 
 
-def _import_path(module: str) -> str:
+def import_path(module: str) -> str:
     """PYTHONPATH under which a child finds `module` as this process does, installed or not."""
     spec = importlib.util.find_spec(module.partition(".")[0])
     if spec is None or not spec.submodule_search_locations:

@@ -106,6 +106,9 @@ class Process(Resource):
     Closed at the latest when the object goes away or the interpreter ends.
     """
 
+    group: int | None = None
+    """The process group it is started in: None is this process' own, 0 a new one, all of which is killed with it."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
@@ -140,7 +143,7 @@ class Process(Resource):
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything. Waits for its end."""
         if self._popen is not None:
-            _kill(self._popen)
+            _kill(self._popen, self.group == 0)
 
     def terminate(self, timeout: float = 15.0) -> int:
         """SIGTERM, then wait for the exit status; raises `ProcessError` (and kills) after `timeout` seconds."""
@@ -186,10 +189,15 @@ class Process(Resource):
             raise ProcessError(f"{self.name} is closed: make a new one")
         with self._log_path.open("ab") as log:
             popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=self.group,
             )
         self._popen = popen
-        self._end = weakref.finalize(self, _kill, popen)
+        self._end = weakref.finalize(self, _kill, popen, self.group == 0)
 
     def _failure(self, what: str) -> ProcessError:
         log = self.log[-_LOG_TAIL:].strip() or "(nothing)"
@@ -266,10 +274,14 @@ class Server(Process):
         """Whether this very process serves there now."""
 
 
-def _kill(popen: subprocess.Popen[bytes]) -> None:
-    if popen.poll() is None:
+def _kill(popen: subprocess.Popen[bytes], whole_group: bool) -> None:
+    if popen.poll() is not None:
+        return
+    if whole_group:
+        os.killpg(popen.pid, signal.SIGKILL)
+    else:
         popen.kill()
-        popen.wait(10)
+    popen.wait(10)
 
 
 def clean_environment(*, without: Sequence[str], extra: Mapping[str, str]) -> dict[str, str]:

@@ -89,6 +89,10 @@ class Client(ABC):
     async def connected(self) -> bool: ...
 
     @abstractmethod
+    async def engine_sid(self) -> str:
+        """The id of Engine.IO's session; empty while there is none."""
+
+    @abstractmethod
     async def close(self) -> None:
         """End everything, wherever it stands."""
 
@@ -153,6 +157,9 @@ class PythonClient(Client):
     async def connected(self) -> bool:
         return bool(self._sio.connected)
 
+    async def engine_sid(self) -> str:
+        return self._sio.eio.sid or ""
+
     async def close(self) -> None:
         if self._sio is not None:
             await self._sio.shutdown()
@@ -196,6 +203,9 @@ class JavaScriptClient(Client):
 
     async def connected(self) -> bool:
         return bool((await self._node.state())["connected"])
+
+    async def engine_sid(self) -> str:
+        return (await self._node.state())["engine"] or ""
 
     async def close(self) -> None:
         if self._reader is not None:

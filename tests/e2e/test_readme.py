@@ -25,6 +25,7 @@ from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, environment_name
+from realtime.tags import tag_of
 from sim.__main__ import main as simulator
 from sim.processes.process import LOOPBACK, Server, clean_environment
 from sim.processes.redis import RedisServer
@@ -46,6 +47,8 @@ RUN_HERE = {
     "client",
     "browser",
     "fleet",
+    "balancer",
+    "cluster",
     "chat",
     "chat-serve",
     "develop",
@@ -77,7 +80,7 @@ class Command(Server):
     def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         *before, last = self._text.replace("{port}", str(port)).strip().splitlines()
         # exec: so that the process which is ended is the one that serves.
-        script = "\n".join([f"cd {self.folder}", *before, f"exec {last}"])
+        script = "\n".join([f"cd {self.folder}", *before, f"exec env {last}"])
         return ["bash", "-ec", script], environment(PYTHONPATH=f"{ROOT}{os.pathsep}{self.folder}")
 
     def _ready_on(self, port: int) -> bool:
@@ -204,6 +207,17 @@ async def test_the_two_instances_shown_share_their_users(redis_server: RedisServ
             await clients[-1].connect(instance.url, {"token": token})
         for client in clients:
             await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann", "bob"]})
+
+
+def test_the_configuration_shown_routes_to_the_instances_shown(tmp_path: Path) -> None:
+    assert said_by(BLOCKS["balancer"], folder=tmp_path, status=0) == ""
+    made = (tmp_path / "realtime.conf").read_text()
+    started = re.findall(r"^REALTIME_INSTANCE_NAME=(\S+) .*--port (\d+)", BLOCKS["fleet"], re.MULTILINE)
+    assert len(started) == 2
+    for name, port in started:
+        group = re.search(rf'"~\^{tag_of(name)}" (realtime_\w+);', made)
+        assert group is not None
+        assert f"upstream {group[1]} {{\n    server 127.0.0.1:{port} " in made
 
 
 @pytest.mark.e2e

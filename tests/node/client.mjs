@@ -7,7 +7,7 @@
 //   reply {event, args}         from now on answers the server's calls of `event` with `args` ("echo": what came)
 //   answer {call, args}         answers one call that was told with its number
 //   auth {auth}                 what the next (re)connect sends
-//   state {}                    {connected, sid, transport}
+//   state {}                    {connected, sid, transport, engine}
 //   disconnect {}               leaves as socket.disconnect() does
 //   drop {}                     closes the connection below Socket.IO, as a lost line does
 // Told: connect {sid, transport, recovered}, connect_error {message, data}, disconnect {reason, details},
@@ -98,6 +98,7 @@ const commands = {
     connected: socket?.connected ?? false,
     sid: socket?.id ?? null,
     transport: socket?.io.engine?.transport?.name ?? null,
+    engine: socket?.io.engine?.id ?? null,
   }),
   disconnect: () => void socket.disconnect(),
   drop: () => void socket.io.engine.close(),

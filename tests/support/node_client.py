@@ -160,7 +160,9 @@ class NodeClient:
         await self._command("auth", auth=auth)
 
     async def state(self) -> dict[str, Any]:
-        """`{"connected": bool, "sid": str | None, "transport": "websocket" | "polling" | None}` as of now."""
+        """`{"connected": bool, "sid": str | None, "transport": "websocket" | "polling" | None, "engine": str | None}`
+        as of now; `engine` is the id of Engine.IO's session.
+        """
         state: dict[str, Any] = await self._command("state")
         return state
 
