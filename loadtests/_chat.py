@@ -48,6 +48,10 @@ class ChatUser(User):
         self._streams: dict[str, Stream] = {}
         self._listed = False
 
+    def on_start(self) -> None:
+        # Locust makes the users of a second all at once.
+        gevent.sleep(random.random())
+
     @task
     def live(self) -> None:
         """One connection from its opening to its end, and the pause after it."""

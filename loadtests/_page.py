@@ -36,12 +36,6 @@ def page(result: Result) -> str:
     errors = "".join(
         f"<li>{number} × {html.escape(text)}</li>" for text, number in result.collector.errors.most_common()
     )
-    rows = "".join(
-        f'<tr title="{html.escape(MEANINGS.get(name, ""))}"><td>{html.escape(name)}</td>'
-        + "".join(f"<td>{value}</td>" for value in values)
-        + "</tr>"
-        for name, values in table(result.collector)
-    )
     counts = "".join(
         f"<tr><td>{name}</td><td>{result.collector.counters[name]:,}</td></tr>" for name in COUNTERS
     )
@@ -53,17 +47,27 @@ def page(result: Result) -> str:
         f"<h1>Load</h1><p>{result.ended - result.began:.0f} s against {html.escape(', '.join(result.targets))}. "
         f"{html.escape(machine())}.</p>"
         f'<p class="{good}"><b>{html.escape(result.verdict)}</b></p><ul>{outcomes}{notes}</ul>'
-        f"<table><tr><th>milliseconds<th>count<th>p50<th>p95<th>p99<th>p99.9<th>max</tr>{rows}</table>"
+        f"{_table(result, by_transport=False)}"
         f'<div class="charts">{"".join(_charts(result))}</div>'
-        f"<h2>Counted</h2><table>{counts}</table><h2>Errors</h2><ul>{errors or '<li>none</li>'}</ul>"
+        f"<h2>Counted</h2><table>{counts}</table><h2>By transport</h2>{_table(result, by_transport=True)}<h2>Errors</h2><ul>{errors or '<li>none</li>'}</ul>"
         f"<h2>What the rows mean</h2><ul>{meanings}</ul></html>\n"
     )
+
+
+def _table(result: Result, *, by_transport: bool) -> str:
+    rows = "".join(
+        f'<tr title="{html.escape(MEANINGS.get(name, ""))}"><td>{html.escape(name)}</td>'
+        + "".join(f"<td>{value}</td>" for value in values)
+        + "</tr>"
+        for name, values in table(result.collector, by_transport=by_transport)
+    )
+    return f"<table><tr><th>milliseconds<th>count<th>p50<th>p95<th>p99<th>p99.9<th>max</tr>{rows}</table>"
 
 
 def _charts(result: Result) -> list[str]:
     collector = result.collector
     began, step = result.began, collector.step
-    rows = [(second - began, row) for second, row in collector.rows()]
+    rows = [(max(0.0, second - began), row) for second, row in collector.rows()]
 
     def times(metric: str) -> list[Line]:
         merged = [(at, _merged(row, metric)) for at, row in rows]
@@ -105,14 +109,16 @@ def _server_charts(known: Sequence[Sample], began: float) -> list[str]:
 
     def lines(what: str, number: int, pick: Callable[[Sample, int], float | None]) -> list[Line]:
         return [
-            Line(f"{what} {each + 1}", [(sample.at - began, pick(sample, each)) for sample in known])
+            Line(
+                f"{what} {each + 1}", [(max(0.0, sample.at - began), pick(sample, each)) for sample in known]
+            )
             for each in range(number)
         ]
 
     processes = len(first.cpu) if first else 0
     addresses = len(first.health) if first else 0
     health = lines("address", addresses, lambda s, n: _ms(s.health[n]))
-    redis = [Line("redis", [(sample.at - began, sample.redis_ops) for sample in known])]
+    redis = [Line("redis", [(max(0.0, sample.at - began), sample.redis_ops) for sample in known])]
     return [
         chart("Server CPU", "cores", lines("process", processes, lambda s, n: s.cpu[n])),
         chart("Server memory", "MB", lines("process", processes, lambda s, n: _mb(s.memory[n]))),

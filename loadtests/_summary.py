@@ -83,13 +83,13 @@ class Result:
         return text
 
 
-def table(collector: Collector) -> list[tuple[str, list[str]]]:
+def table(collector: Collector, *, by_transport: bool = True) -> list[tuple[str, list[str]]]:
     """Rows of name, count, percentiles and maximum in milliseconds; each transport too where there are several."""
     rows = []
     for metric in MEANINGS:
         keys = [key for key in collector.metrics() if key.partition("|")[0] == metric]
         wanted = [(metric, metric)]
-        if len(keys) > 1:
+        if by_transport and len(keys) > 1:
             wanted += [(key, f"  by {key.partition('|')[2]}") for key in keys]
         for name, shown in wanted:
             histogram = collector.total(name)
