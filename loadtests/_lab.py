@@ -23,7 +23,7 @@ from loadtests._objectives import check_all, doubts
 from loadtests._options import Options, add_options, read_options
 from loadtests._page import page
 from loadtests._recorder import Recorder, Slice
-from loadtests._summary import Result, markdown, write
+from loadtests._summary import Result, as_json, markdown, write
 from loadtests._watch import Watcher
 
 LAG_SECONDS = 0.05
@@ -142,6 +142,7 @@ class Run:
         parsed = environment.parsed_options
         assert parsed is not None
         write(parsed.report_md, lambda: markdown(result))
+        write(parsed.report_json, lambda: as_json(result))
         write(parsed.report_html, lambda: page(result))
         if lab.options.objectives:
             environment.process_exit_code = 0 if result.passed else 1

@@ -71,6 +71,7 @@ def add_options(parser: Any) -> None:
     )
     add("--watch-redis", "", "Redis whose operations the report shows")
     add("--report-html", "", "file for the report as a page")
+    add("--report-json", "", "file for the figures as JSON: seconds, counts, and the encoded histograms")
     add("--report-md", "", "file for the report as Markdown")
 
 

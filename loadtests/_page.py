@@ -49,7 +49,9 @@ def page(result: Result) -> str:
         f'<p class="{good}"><b>{html.escape(result.verdict)}</b></p><ul>{outcomes}{notes}</ul>'
         f"{_table(result, by_transport=False)}"
         f'<div class="charts">{"".join(_charts(result))}</div>'
-        f"<h2>Counted</h2><table>{counts}</table><h2>By transport</h2>{_table(result, by_transport=True)}<h2>Errors</h2><ul>{errors or '<li>none</li>'}</ul>"
+        f"<h2>Counted</h2><table>{counts}</table>"
+        f"<h2>By transport</h2>{_table(result, by_transport=True)}"
+        f"<h2>Errors</h2><ul>{errors or '<li>none</li>'}</ul>"
         f"<h2>What the rows mean</h2><ul>{meanings}</ul></html>\n"
     )
 

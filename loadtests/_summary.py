@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,6 +136,36 @@ def markdown(result: Result) -> str:
     lines += ["", "What the rows mean:", ""]
     lines += [f"- {name}: {meaning}" for name, meaning in MEANINGS.items()]
     return "\n".join(lines) + "\n"
+
+
+def as_json(result: Result) -> str:
+    """For programs: times in seconds; `histograms` as HdrHistogram's base64, which decode and add up anywhere."""
+    collector = result.collector
+    times = {}
+    for key in collector.metrics():
+        histogram = collector.total(key)
+        times[key] = {f"p{p:g}": seconds_at(histogram, p) for p in PERCENTILES} | {
+            "count": histogram.get_total_count(),
+            "max": histogram.get_max_value() / 1e6,
+        }
+    document = {
+        "began": result.began,
+        "seconds": result.ended - result.began,
+        "valid": not result.doubts,
+        "doubts": list(result.doubts),
+        "passed": result.passed,
+        "objectives": {outcome.objective.text: outcome.met for outcome in result.outcomes},
+        "notes": list(result.notes),
+        "counters": {name: collector.counters[name] for name in COUNTERS},
+        "errors": dict(collector.errors),
+        "times": times,
+        "histograms": {key: collector.total(key).encode().decode() for key in collector.metrics()},
+        "connected": [
+            (second, sum(row.gauges.get("connected", {}).values())) for second, row in collector.rows()
+        ],
+        "samples": [asdict(sample) for sample in result.samples],
+    }
+    return json.dumps(document, indent=1) + "\n"
 
 
 def write(path: str, text: Callable[[], str]) -> None:
