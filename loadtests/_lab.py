@@ -108,6 +108,8 @@ class Run:
             self._lab = Lab.begin(environment)
         except LoadError as error:
             raise SystemExit(f"load: {error}") from None
+        # The loop's idea of now is from before the imports: Locust's -t would be shorter by the seconds they took.
+        gevent.get_hub().loop.update_now()
         parsed = environment.parsed_options
         if not isinstance(environment.runner, WorkerRunner):
             assert parsed is not None

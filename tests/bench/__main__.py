@@ -1,4 +1,4 @@
-"""Runs the benchmarks named, or all: ``python -m tests.bench [simulator] [storm] [verbs]``."""
+"""Runs the benchmarks named, or all: ``python -m tests.bench [load] [simulator] [storm] [verbs]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from tests.bench.load import run_load
 from tests.bench.report import Figure, always, at_least, at_most, publish
 from tests.bench.simulator import simulator
 from tests.bench.storm import storm
@@ -77,7 +78,7 @@ async def run_simulator() -> bool:
 
 
 def main() -> int:
-    runs = {"simulator": run_simulator, "verbs": run_verbs, "storm": run_storm}
+    runs = {"load": run_load, "simulator": run_simulator, "verbs": run_verbs, "storm": run_storm}
     wanted = sys.argv[1:] or list(runs)
     if unknown := set(wanted) - runs.keys():
         print(

@@ -1,6 +1,6 @@
-"""A Socket.IO server that treats its clients badly on purpose: `python -m tests.load.false_server --port N --fault KIND`.
+"""A Socket.IO server that treats its clients badly on purpose, as a program.
 
-Stock python-socketio with the events that load users send. `lose`, `double` and `reorder` do that to every fifth message,
+Stock python-socketio with the events that load users send. `lose`, `double` and `reorder` do so to every fifth message,
 `stall` stands still for `STALL_SECONDS` once. Besides: `echo` and `ask` (an event with an ack, bytes welcome), `kick`.
 """
 

@@ -1,4 +1,4 @@
-"""Starts the servers that load tests run against, and Locust itself, always as processes: gevent stays out of pytest."""
+"""Starts the servers that load tests run against, and Locust itself, as processes: gevent stays out of pytest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that use the raw client, each in a process of its own: `python -m tests.load.programs NAME URL TRANSPORT`."""
+"""Programs that use the raw client, each a process: `python -m tests.load.programs NAME URL TRANSPORT`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,10 +151,8 @@ def test_a_wrong_token_is_one_line_and_ends_the_run(instance: Instance, tmp_path
 
 def test_a_server_killed_in_the_middle_is_told_and_the_figures_are_kept(tmp_path: Path) -> None:
     with FalseServer() as server:
-        killer = threading.Timer(5, server.kill)
-        killer.start()
-        done = run(tmp_path, "-u", "3", "-r", "3", "-t", "9s", "--host", server.url, *BUSY, "WebsocketUser")
-        killer.join()
+        storm = ("--shape", "storm", "-t", "12s", "--kill-pid", str(server.pid))
+        done = run(tmp_path, "-u", "3", "-r", "3", *storm, "--host", server.url, *BUSY, "WebsocketUser")
     told = lines_of(done, "ERROR/load")
     assert f"{server.url}: the server closed the connection without a word: was it killed?" in told
     assert len(told) == len(set(told))
