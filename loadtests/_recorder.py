@@ -72,6 +72,7 @@ class Recorder:
                 text = _OTHER
             self._known_errors.add(text)
         self._errors[text] += 1
+        self._counters["errors"] += 1
 
     def cut(self, second: int, gauges: dict[str, float]) -> None:
         """Ends the slice of everything since the last cut, as of the Unix second `second`."""

@@ -33,6 +33,7 @@ MEANINGS = {
 COUNTERS = (
     "connects",
     "disconnects",
+    "errors",
     "acks",
     "sent",
     "delivered",

@@ -186,6 +186,19 @@ def test_corrected_and_raw_figures_are_not_mixed_up() -> None:
     assert not check(parse_objective("lost<=0"), collector).met
 
 
+def test_errors_are_counted_by_their_text_and_in_all() -> None:
+    recorder, collector = Recorder("a"), Collector()
+    for text in ("one", "two", "one"):
+        recorder.error(text)
+    recorder.cut(5, {})
+    (piece,) = recorder.take()
+    assert collector.add(piece) == ["one", "two"]
+    assert collector.add(piece) == [], "a line is told once"
+    assert not check(parse_objective("errors<=5"), collector).met
+    assert check(parse_objective("errors<=6"), collector).met
+    assert collector.counted("errors", 5, 6) == 6
+
+
 def test_a_generator_that_uses_its_core_up_is_a_doubt() -> None:
     collector = Collector()
     for second in range(10):

@@ -78,7 +78,7 @@ def test_a_generator_that_is_late_itself_makes_the_result_invalid(instance: Inst
 
 
 def test_a_shape_is_used_only_when_it_is_asked_for(instance: Instance, tmp_path: Path) -> None:
-    spike = ("-u", "8", "-r", "50", "-t", "6s", "--host", instance.url, *BUSY, "--shape", "spike")
+    spike = ("-u", "8", "-r", "50", "-t", "15s", "--host", instance.url, *BUSY, "--shape", "spike")
     done = run(tmp_path, *spike, "WebsocketUser")
     assert "Shape test starting" in done.output
     connected = [number for _, number in done.figures["connected"]]
