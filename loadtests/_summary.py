@@ -161,8 +161,13 @@ def as_json(result: Result) -> str:
         "errors": dict(collector.errors),
         "times": times,
         "histograms": {key: collector.total(key).encode().decode() for key in collector.metrics()},
-        "connected": [
-            (second, sum(row.gauges.get("connected", {}).values())) for second, row in collector.rows()
+        "rows": [
+            {
+                "second": second,
+                "connected": sum(row.gauges.get("connected", {}).values()),
+                "counters": dict(row.counters),
+            }
+            for second, row in collector.rows()
         ],
         "samples": [asdict(sample) for sample in result.samples],
     }

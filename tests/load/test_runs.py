@@ -25,7 +25,7 @@ def instance() -> Iterator[Instance]:
 
 
 def most_connected(done: Run) -> float:
-    return float(max(number for _, number in done.figures["connected"]))
+    return float(max(row["connected"] for row in done.figures["rows"]))
 
 
 def own_requests(done: Run, name: str) -> int:
@@ -44,6 +44,18 @@ def test_plain_options_are_obeyed_and_nothing_is_counted_twice(instance: Instanc
     assert counters["delivered"] <= 6 * counters["sent"]
     assert (counters["lost"], counters["duplicate"], counters["out-of-order"]) == (0, 0, 0)
     assert {key for key in done.figures["times"] if key.startswith("ack|")} >= {"ack|polling", "ack|upgrade"}
+
+
+def test_users_that_are_made_at_once_do_not_act_at_once(tmp_path: Path) -> None:
+    rhythm = ("--typing-every", "3", "--usage-every", "60", "--session-seconds", "60", "--max-lag", "30")
+    with FalseServer() as server:
+        users = ("-u", "30", "-r", "30", "-t", "12s", "--host", server.url, "WebsocketUser")
+        done = run(tmp_path, *users, *rhythm)
+    sent = [row["counters"].get("sent", 0) for row in done.figures["rows"]]
+    steady = sent[3:-1]
+    assert sum(steady) > 0
+    # In step there would be a second of all and two of none; a phase of one's own makes ten of thirty.
+    assert 0 not in steady, sent
 
 
 def test_two_workers_add_up_and_a_missed_objective_is_status_1(instance: Instance, tmp_path: Path) -> None:
@@ -81,7 +93,7 @@ def test_a_shape_is_used_only_when_it_is_asked_for(instance: Instance, tmp_path:
     spike = ("-u", "8", "-r", "50", "-t", "15s", "--host", instance.url, *BUSY, "--shape", "spike")
     done = run(tmp_path, *spike, "WebsocketUser")
     assert "Shape test starting" in done.output
-    connected = [number for _, number in done.figures["connected"]]
+    connected = [row["connected"] for row in done.figures["rows"]]
     assert max(connected) == 8
     assert connected[-2] < 8
 
