@@ -73,6 +73,13 @@ def tour(session: nox.Session) -> None:
 
 
 @nox.session
+def load(session: nox.Session) -> None:
+    """A cluster of two under load for 30 s; writes reports/load.html. `-- -u 200 -t 10m --objective 'lost<=0'`."""
+    install(session)
+    session.run("python", "-m", "tests.load", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, print a table and save it under reports/."""
     install(session)

@@ -1,4 +1,4 @@
-"""Runs the benchmarks named, or all: ``python -m tests.bench [simulator] [storm] [verbs] [wire [ROW…]] [--quick]``.
+"""Runs the benchmarks named, or all: ``python -m tests.bench [load] [simulator] [storm] [verbs] [wire [ROW…]] [--quick]``.
 
 Of ``wire`` single rows may be named. ``--quick`` makes it short; then, as with single rows, nothing is saved.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from tests.bench.load import run_load
 from tests.bench.report import Figure, always, at_least, at_most, publish
 from tests.bench.simulator import simulator
 from tests.bench.storm import storm
@@ -87,6 +88,7 @@ def main() -> int:
     quick = "--quick" in words
     rows = [word for word in words if word in ROWS]
     runs: dict[str, Callable[[], bool]] = {
+        "load": lambda: uvloop.run(run_load()),
         "simulator": lambda: uvloop.run(run_simulator()),
         "verbs": lambda: uvloop.run(run_verbs()),
         "storm": lambda: uvloop.run(run_storm()),

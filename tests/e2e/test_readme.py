@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests._objectives import parse_objective
 from realtime.auth import create_token
 from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
@@ -52,6 +53,8 @@ RUN_HERE = {
     "chat",
     "chat-serve",
     "develop",
+    "load",
+    "load-own",
     "drawing",
     "install-sim",
     "tally",
@@ -171,6 +174,25 @@ def test_the_rows_shown_are_rows_of_the_lab() -> None:
     titles = [check.title for check in CHECKS]
     for row in BLOCKS["rows"].strip().splitlines():
         assert any(row.removeprefix("✓").strip().startswith(title) for title in titles), row
+
+
+def test_the_load_commands_have_objectives_that_can_be_checked() -> None:
+    for line in BLOCKS["load"].strip().splitlines():
+        assert line.startswith("nox -s load")
+    objectives = re.findall(r"--objective '([^']*)'", BLOCKS["load"])
+    assert [parse_objective(text).text for text in objectives] == objectives
+    assert "load" in sessions_of_noxfile()
+
+
+@pytest.mark.e2e
+def test_the_load_on_a_server_of_ones_own_runs_and_leaves_a_page(tmp_path: Path) -> None:
+    install, line = BLOCKS["load-own"].strip().splitlines()
+    assert install == 'pip install -e ".[load]"'
+    with Command(BLOCKS["serve"].strip() + " --port {port}") as demo:
+        command = line.replace("http://127.0.0.1:8080", demo.url).replace("-t 20s", "-t 5s")
+        said = run(["bash", "-ec", command.replace("loadtests/", f"{ROOT}/loadtests/")], folder=tmp_path)
+    assert "connects 10," in said
+    assert "<svg" in (tmp_path / "load.html").read_text()
 
 
 @pytest.mark.e2e

@@ -1,0 +1,105 @@
+"""Starts the servers that load tests run against, and Locust itself, as processes: gevent stays out of pytest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.processes.instances import SECRET_KEY
+from sim.processes.process import LOOPBACK, Server
+from tests.load.__main__ import FOLDER, environment, locust
+
+BOUND = 45.0
+"""Seconds after which a run is given up."""
+
+
+class FalseServer(Server):
+    """`tests.load.false_server` as a process."""
+
+    def __init__(self, fault: str = "none") -> None:
+        super().__init__("false-server", None)
+        self._fault = fault
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.load.false_server",
+            "--port",
+            str(port),
+            "--fault",
+            self._fault,
+        ]
+        return command, environment()
+
+    def _ready_on(self, port: int) -> bool:
+        try:
+            urllib.request.urlopen(
+                f"http://{LOOPBACK}:{port}/ws/socket.io/?EIO=4&transport=polling", timeout=2
+            ).close()
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run of Locust ended: `figures` are its JSON report, `locust` Locust's own."""
+
+    status: int
+    output: str
+    figures: dict[str, Any]
+    locust: list[dict[str, Any]]
+
+    def seconds(self, metric: str, percentile: str) -> float:
+        """The largest over the transports."""
+        return max(
+            float(times[percentile])
+            for key, times in self.figures["times"].items()
+            if key.partition("|")[0] == metric
+        )
+
+
+def run(
+    folder: Path, *arguments: str, secret: str = SECRET_KEY, variables: Mapping[str, str] | None = None
+) -> Run:
+    """Runs Locust to its end. The report is empty when it did not come to that."""
+    report, own = folder / "load.json", folder / "locust.json"
+    command = locust([*arguments, "--report-json", str(report), "--json-file", str(own.with_suffix(""))])
+    done = subprocess.run(
+        command,
+        env=environment(secret) | dict(variables or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BOUND,
+        check=False,
+    )
+    figures = json.loads(report.read_text()) if report.exists() else {}
+    requests = json.loads(own.read_text()) if own.exists() else []
+    return Run(done.returncode, done.stdout, figures, requests)
+
+
+def drive(program: str, *arguments: str) -> Any:
+    """Runs a program of `tests.load.programs` under gevent; what it prints is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.load.programs", program, *arguments],
+        env=environment() | {"PYTHONPATH": os.pathsep.join([str(FOLDER.parent)])},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=BOUND,
+        check=True,
+    )
+    return json.loads(done.stdout)
