@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -98,18 +99,30 @@ class Subscriber:
             await close_quietly(client, self._timeout)
 
     async def _send(self, connection: AbstractConnection) -> None:
-        """Tells Redis which rooms' channels come and go: all that was asked for in one turn of the loop together."""
+        """Tells Redis which rooms' channels come and go: all that was asked for in one turn of the loop together, or
+        while the last command was not answered. One that is not answered in time ends the connection: nothing else
+        would ever make up for it.
+        """
         try:
             while True:
+                await self._answer()
                 await self.rooms.changed.wait()
                 commands = self.rooms.take()
                 if commands:
                     async with asyncio.timeout(self._timeout):
                         await connection.send_packed_command(connection.pack_commands(commands))
         except Exception as error:
-            log.debug("the Redis subscription cannot be changed: %s", described(error))
+            log.warning("rooms cannot be subscribed to, connecting again: %s", described(error))
             self._stale = True
             await connection.disconnect()  # which the reader notices
+
+    async def _answer(self) -> None:
+        for _ in range(SILENT_PERIODS):  # each with its own clock, as in _read
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout / SILENT_PERIODS):
+                    await self.rooms.answered.wait()
+                    return
+        raise exceptions.ConnectionError(f"no answer within {self._timeout:g} s")
 
     async def _read(self, connection: AbstractConnection) -> None:
         """Asks for a sign of life when it is quiet, and gives up a connection that gives none.

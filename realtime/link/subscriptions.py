@@ -22,6 +22,8 @@ class Subscriptions:
         self._to_tell: dict[bytes, None] = {}
         self._waiters: dict[bytes, asyncio.Future[None]] = {}
         self.changed = asyncio.Event()
+        self.answered = asyncio.Event()
+        """Set while no reply is owed."""
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -64,6 +66,7 @@ class Subscriptions:
         channels = list(self._wanted)
         self._asked.update(channels)
         self._owed.update(dict.fromkeys(channels, 1))
+        self._look_whether_answered()
         return channels
 
     def take(self) -> list[tuple[bytes | str, ...]]:
@@ -76,6 +79,7 @@ class Subscriptions:
         self._asked.difference_update(old)
         for channel in (*new, *old):
             self._owed[channel] = self._owed.get(channel, 0) + 1
+        self._look_whether_answered()
         return [(name, *each) for name, each in (("SUBSCRIBE", new), ("UNSUBSCRIBE", old)) if each]
 
     def replied(self, channel: bytes) -> None:
@@ -85,6 +89,7 @@ class Subscriptions:
             self._owed[channel] = owed - 1
         elif self._owed.pop(channel, 0) and self._is_heard(channel):
             self._wake(channel)
+        self._look_whether_answered()
 
     def lost(self) -> None:
         """The connection is gone: nothing is heard, all that is wanted still is."""
@@ -95,6 +100,12 @@ class Subscriptions:
 
     def _is_heard(self, channel: bytes) -> bool:
         return channel in self._wanted and channel in self._asked and channel not in self._owed
+
+    def _look_whether_answered(self) -> None:
+        if self._owed:
+            self.answered.clear()
+        else:
+            self.answered.set()
 
     def _tell(self, channel: bytes) -> None:
         self._to_tell[channel] = None
