@@ -162,6 +162,7 @@ class Handlers:
             jti=claims.jti,
             issued_at_ms=None if claims.issued_at is None else _whole_ms(claims.issued_at),
         )
+        server.rooms.prepare(own)  # so that Redis is asked for both at the same time
         registered = await server.sessions.register(session, claims.expires_at)
         try:
             if await server.revocations.hit(session, registered):
@@ -183,14 +184,14 @@ class Handlers:
         on it does not: what is read then and still the same cannot have been left before.
         """
         server, sid = self._server, session.sid
-        server.rooms.join(sid, own)
+        await server.rooms.join(sid, own)
         for _ in range(CHANNEL_READS):
             now = await server.directory.channels(session.user.id)
             if now == channels:
                 break
             channels = now
             own = self._rooms_of(session.user, channels)
-            server.rooms.join(sid, own)
+            await server.rooms.join(sid, own)
             await server.sessions.change_rooms(sid, functools.partial(server.rooms.of, sid))
             session = replace(session, rooms=own | server.rooms.of_application(sid))
         return session

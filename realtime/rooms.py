@@ -42,18 +42,28 @@ class LocalRooms:
         return self._manager.deliver(event, data, "/", room, skip)
 
     def enter_local(self, sid: str, room: str) -> None:
-        """A socket that is gone enters nothing."""
+        """Enters a room of this instance only: no other instance's emit reaches it. A socket that is gone enters
+        nothing."""
         if self._manager.eio_sid_from_sid(sid, "/") is not None:
             self._manager.basic_enter_room(sid, "/", room)
 
-    def join(self, sid: str, rooms: Iterable[str]) -> None:
-        """Makes the rooms of user and channels exactly these; the application's stay."""
+    def prepare(self, rooms: Iterable[str]) -> None:
+        """Begins to hear what other instances emit to these rooms, for a session that will join them soon."""
+        if self._manager.channels is not None:
+            self._manager.channels.want("/", sorted(rooms))
+
+    async def join(self, sid: str, rooms: Iterable[str]) -> None:
+        """Makes the rooms of user and channels exactly these; the application's stay. All are entered and left at
+        once; it returns when what any instance emits to them reaches the socket.
+
+        Raises ``StateUnavailable`` when that is not certain in time; then those that were new are left again.
+        """
         wanted = set(rooms)
         for room in self.of(sid) - wanted:
             if room.startswith(OF_IDENTITY):
                 self._manager.basic_leave_room(sid, "/", room)
-        for room in sorted(wanted):
-            self.enter_local(sid, room)
+        if self._manager.eio_sid_from_sid(sid, "/") is not None:
+            await self._manager.join(sid, sorted(wanted))
 
     def leave_all(self, sid: str) -> None:
         """Leaves every room, this instance's own too, and what is sent to everyone."""

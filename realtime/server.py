@@ -38,6 +38,8 @@ from realtime.wire import Bus, Limits, WireManager, WireServer
 log = logging.getLogger(__name__)
 
 CLOSE_BATCH = 50
+AT_ONCE = 100
+"""Sessions that are told to enter or leave a room, or to close, side by side."""
 FIRST_COPY_SECONDS = 2.0
 
 
@@ -77,6 +79,8 @@ class RealtimeServer:
             bus,
             channel=settings.realtime_bus_channel,
             max_message_bytes=settings.realtime_max_bus_message_bytes,
+            room_channels=settings.websocket_redis_room_channels,
+            join_seconds=2 * settings.realtime_state_timeout_seconds,
         )
         self.wire = WireServer(
             self.manager,
@@ -296,7 +300,8 @@ class RealtimeServer:
         """Puts every session that these users have now into a room, on all instances; ``get_user_ids_from_room`` knows
         it soon. A room ``channel:…`` lasts until the session reads its channels from the directory again.
 
-        Raises ``InvalidPayload`` for a name that the layer keeps to itself: ``user:…``, ``~…``, a session's.
+        Raises ``InvalidPayload`` for a name that the layer keeps to itself: ``user:…``, ``~…``, a session's; and
+        ``StateUnavailable`` when it is not certain for each session that it hears the room: then do it again.
         """
         await self._check_room(room)
         await self._for_each(user_ids, lambda sid: self.manager.move(sid, room, into=True))
@@ -334,15 +339,14 @@ class RealtimeServer:
         await self.state.revoke_user(user_id)
 
     async def _for_each(self, user_ids: list[str], act: Callable[[str], Awaitable[object]]) -> None:
-        """With every session of these users; what failed for one is raised when all the others were tried."""
-        failure: RealtimeError | None = None
-        for sid in await self._sids(user_ids):
-            try:
-                await act(sid)
-            except RealtimeError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        """With every session of these users, side by side; what failed for one is raised when all were tried."""
+        failures: list[BaseException] = []
+        sids = await self._sids(user_ids)
+        for at in range(0, len(sids), AT_ONCE):
+            done = await asyncio.gather(*map(act, sids[at : at + AT_ONCE]), return_exceptions=True)
+            failures += [each for each in done if isinstance(each, BaseException)]
+        if failures:
+            raise failures[-1]
 
     async def _sids(self, user_ids: list[str]) -> list[str]:
         return [session.sid for user_id in user_ids for session in await self.state.sessions_of(user_id)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -121,11 +121,30 @@ class RedisBus:
         self._max = max_message_bytes
 
     async def publish(self, channel: str, message: bytes) -> None:
-        if len(message) > self._max:
-            raise MessageTooLarge(
-                f"a message of {len(message)} bytes for other instances; at most {self._max} may be sent"
-            )
+        self._check(message)
         await self._link.publisher.publish(channel, message)
 
     def listen(self, channel: str, receive: Callable[[bytes], None]) -> None:
         self._link.subscriber.listen(channel, receive)
+
+    async def publish_to_room(self, channel: str, message: bytes) -> None:
+        # The same connection carries both, and one connection hears both: their order is kept.
+        await self.publish(channel, message)
+
+    def listen_to_rooms(self, receive: Callable[[bytes], None]) -> None:
+        self._link.subscriber.receive_rooms = receive
+
+    def subscribe(self, channels: Iterable[str]) -> None:
+        self._link.subscriber.rooms.want(channels)
+
+    async def heard(self, channels: Collection[str]) -> None:
+        await self._link.subscriber.rooms.heard(channels, self._link.timeout)
+
+    def unsubscribe(self, channels: Iterable[str]) -> None:
+        self._link.subscriber.rooms.unwant(channels)
+
+    def _check(self, message: bytes) -> None:
+        if len(message) > self._max:
+            raise MessageTooLarge(
+                f"a message of {len(message)} bytes for other instances; at most {self._max} may be sent"
+            )

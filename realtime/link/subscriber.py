@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from .closing import close_quietly, described
 from .connect import Connector
+from .subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,10 @@ SILENT_PERIODS = 2
 
 
 class Subscriber:
-    """Channels and who receives their messages. After every (re)connect all ``on_ready`` callbacks run: what was
-    published in between is lost, and they are where the loss is made good.
+    """Channels and who receives their messages: some for good (``listen``), and ``rooms``, which come and go.
+
+    After every (re)connect all are heard again, then all ``on_ready`` callbacks run: what was published in between is
+    lost, and they are where the loss is made good.
 
     redis-py's ``PubSub`` is not used: it reconnects by itself in the middle of an error, from whichever task asks, and
     nobody learns of it.
@@ -38,13 +42,15 @@ class Subscriber:
         self._receivers: dict[bytes, list[Receive]] = {}
         self._ready: list[Callable[[], None]] = []
         self._stale = False
+        self.rooms = Subscriptions()
+        self.receive_rooms: Receive = lambda _message: None
         self.connected = asyncio.Event()
         self.reconnects = 0
         self.failure = ""
         """Why it is not connected, as far as that is known."""
 
     def listen(self, channel: str, receive: Receive, on_ready: Callable[[], None] | None = None) -> None:
-        """Before ``run`` only: the set of channels is fixed while it runs."""
+        """Before ``run`` only: these are heard as long as it runs."""
         self._receivers.setdefault(channel.encode(), []).append(receive)
         if on_ready is not None:
             self._ready.append(on_ready)
@@ -68,6 +74,7 @@ class Subscriber:
             finally:
                 if self.connected.is_set():
                     self.connected.clear()
+                    self.rooms.lost()
                     self._on_lost()
             self.reconnects += 1
             # A server that takes the subscription and drops it at once must not be asked in a busy loop either.
@@ -81,10 +88,41 @@ class Subscriber:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-                await connection.send_command("SUBSCRIBE", *self._receivers)
-            await self._read(connection)
+                await connection.send_command("SUBSCRIBE", *self._receivers, *self.rooms.begin())
+            sending = asyncio.create_task(self._send(connection))
+            try:
+                await self._read(connection)
+            finally:
+                sending.cancel()
+                await asyncio.wait([sending])
         finally:
             await close_quietly(client, self._timeout)
+
+    async def _send(self, connection: AbstractConnection) -> None:
+        """Tells Redis which rooms' channels come and go: all that was asked for in one turn of the loop together, or
+        while the last command was not answered. One that is not answered in time ends the connection: nothing else
+        would ever make up for it.
+        """
+        try:
+            while True:
+                await self._answer()
+                await self.rooms.changed.wait()
+                commands = self.rooms.take()
+                if commands:
+                    async with asyncio.timeout(self._timeout):
+                        await connection.send_packed_command(connection.pack_commands(commands))
+        except Exception as error:
+            log.warning("rooms cannot be subscribed to, connecting again: %s", described(error))
+            self._stale = True
+            await connection.disconnect()  # which the reader notices
+
+    async def _answer(self) -> None:
+        for _ in range(SILENT_PERIODS):  # each with its own clock, as in _read
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout / SILENT_PERIODS):
+                    await self.rooms.answered.wait()
+                    return
+        raise exceptions.ConnectionError(f"no answer within {self._timeout:g} s")
 
     async def _read(self, connection: AbstractConnection) -> None:
         """Asks for a sign of life when it is quiet, and gives up a connection that gives none.
@@ -106,8 +144,10 @@ class Subscriber:
             match reply:
                 case [b"message", channel, message]:
                     self._deliver(channel, message)
-                case [b"subscribe", *_] if not self.connected.is_set():
-                    self._subscribed()  # to all channels: it was one command
+                case [b"subscribe" | b"unsubscribe", channel, _]:
+                    self.rooms.replied(channel)
+                    if not self.connected.is_set():
+                        self._subscribed()  # to all channels: it was one command
         raise exceptions.ConnectionError("another server is the primary now")
 
     def _subscribed(self) -> None:
@@ -122,7 +162,7 @@ class Subscriber:
                 log.exception("what was missed on the Redis subscription could not be asked for")
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
-        for receive in self._receivers.get(channel, ()):
+        for receive in self._receivers.get(channel) or (self.receive_rooms,):
             try:
                 receive(message)
             except Exception:

@@ -11,13 +11,22 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counters:
-    """Numbers since the start of this instance; they only grow."""
+    """Numbers since the start of this instance; they only grow.
+
+    `bus_published` and `bus_received` count all messages, `rooms_published` and `rooms_received` those of
+    them that came over a room's channel.
+    """
 
     bus_published: int = 0
     bus_unavailable: int = 0
     bus_overloaded: int = 0
     bus_failed: int = 0
     bus_received: int = 0
+    rooms_published: int = 0
+    rooms_received: int = 0
+    room_channels_subscribed: int = 0
+    room_channels_unsubscribed: int = 0
+    joins_unconfirmed: int = 0
     bus_inbound_dropped: int = 0
     bus_outbound_dropped: int = 0
     bus_malformed: int = 0

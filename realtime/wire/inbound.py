@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketio.packet import Packet
 
-from realtime.errors import Close, LimitExceeded, MessageTooLarge
+from realtime.errors import Close, LimitExceeded, MessageTooLarge, RealtimeError
 
 from .calls import Question, RemoteAsker
 from .delivery import logger
@@ -47,10 +47,8 @@ class Inbound:
             "gone": self._gone,
             "forget": self._forget,
             "close": self._close,
-            **{
-                name: partial(self._stock, name)
-                for name in ("disconnect", "enter_room", "leave_room", "close_room")
-            },
+            "enter_room": self._enter_room,
+            **{name: partial(self._stock, name) for name in ("disconnect", "leave_room", "close_room")},
         }
 
     def receive(self, message: bytes) -> None:
@@ -64,6 +62,12 @@ class Inbound:
             manager.quiet.warning(
                 "inbound", "Messages of other instances come faster than this one handles them."
             )
+
+    def receive_for_room(self, message: bytes) -> None:
+        """As `receive`, over a room's channel."""
+        if not self._stopped and not message.startswith(self._own):
+            self._manager.counters.rooms_received += 1
+            self.receive(message)
 
     async def stop(self, timeout: float) -> None:
         self._stopped = True
@@ -166,10 +170,49 @@ class Inbound:
             _text(message, field)
         if method != "disconnect":
             _text(message, "room")
+        await self._manager.handle_as_stock(method, message)
+
+    async def _enter_room(self, message: Message) -> None:
+        """Replaces AsyncPubSubManager._handle_enter_room: whoever gave a number for `confirm`, our own field, is
+        answered when the room's channel is heard.
+
+        The room is entered at once, for what came before it on the common channel was meant without it and what
+        follows with it. It stays entered if it is not confirmed in time: the bus goes on trying, and a stock instance
+        that asked would not learn of it.
+        """
+        manager = self._manager
+        sid, namespace, room = _text(message, "sid"), _text(message, "namespace"), _text(message, "room")
+        number, question = message.get("confirm"), None
+        if number is not None:
+            question = Question(_text(message, "host_id"), sid, namespace, number)
+        if manager.book.live(sid, namespace) is None:
+            if question is not None and manager.was_here(sid):
+                self._unanswered(question)
+            return
         try:
-            await self._manager.handle_as_stock(method, message)
-        except LimitExceeded as error:  # counted; whoever asked is on another instance and does not wait
-            self._manager.quiet.warning("rooms", "Another instance asked for one room too many: %s", error)
+            manager.basic_enter_room(sid, namespace, room)
+        except LimitExceeded as error:
+            manager.quiet.warning("rooms", "Another instance asked for one room too many: %s", error)
+            self._entered(question, error.code)
+            return
+        if manager.channels is not None:
+            manager.channels.want(namespace, [room])
+            manager.tasks.spawn(self._confirm(namespace, room, question))
+
+    async def _confirm(self, namespace: str, room: str, question: Question | None) -> None:
+        assert self._manager.channels is not None
+        try:
+            await self._manager.channels.hear(namespace, [room])
+        except RealtimeError as error:
+            self._manager.counters.joins_unconfirmed += 1
+            self._manager.quiet.warning("joins", "A room that another instance had entered: %s", error)
+            self._entered(question, error.code)
+        else:
+            self._entered(question, None)
+
+    def _entered(self, question: Question | None, fault: str | None) -> None:
+        if question is not None:
+            self._answered(question, [fault])
 
     def _answered(self, question: Question, args: Sequence[Any]) -> None:
         """Replaces AsyncPubSubManager._return_callback: does not make the reader of packets wait for the bus,

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.packet import Packet
 
-from realtime.errors import BusOverloaded, CallTimeout, MessageTooLarge, RealtimeError, SessionGone
+from realtime.errors import (
+    BusOverloaded,
+    CallTimeout,
+    LimitExceeded,
+    MessageTooLarge,
+    RealtimeError,
+    SessionGone,
+    StateUnavailable,
+)
 
 from .bus import Bus
 from .calls import Asker, CallbackAsker, CallWaiter, Question, Waiting
+from .channels import RoomChannels, looks_like_sid, room_channel
 from .delivery import LocalDelivery, Room, logger
 from .inbound import Inbound
 from .lanes import Lane
@@ -32,6 +41,10 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
     `MessageTooLarge` before anyone gets it. `call` has delivered nothing when the bus fails, and raises.
 
     With `bus=None` there is no other instance: nothing is encoded for one and nothing is too large.
+
+    With `room_channels` an emit to one room goes to that room's channel (see `channels`), everything else to
+    the common channel; without, all goes to the common channel, which stock instances hear. Both are heard
+    in either case. A join returns when the room's channel is heard, or raises `StateUnavailable`.
     """
 
     name = "wire"
@@ -51,6 +64,8 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         max_inbound: int = 10_000,
         max_inbound_bytes: int = 64 * 1024 * 1024,
         max_outbound: int = 10_000,
+        room_channels: bool = True,
+        join_seconds: float = 4.0,
     ) -> None:
         super().__init__(channel=channel, logger=logger)
         self.bus = bus
@@ -60,6 +75,13 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         self._outbox = Lane(limit=max_outbound, raised=self._bus_failed, lost=self._outbox_lost)
         self._recently_gone: dict[str, None] = {}
         self._started = False
+        self._sends_to_rooms = room_channels
+        self._join_seconds = join_seconds
+        self._joining: dict[tuple[str, str], int] = {}
+        self.channels: RoomChannels | None = None
+        if bus is not None:
+            self.channels = RoomChannels(bus, channel, self.book.occupied, self.counters)
+            self.book.emptied = self.channels.emptied
 
     # --- life
 
@@ -71,9 +93,12 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             self._started = True
             if self.bus is not None:
                 self.bus.listen(self.channel, self.inbound.receive)
+                self.bus.listen_to_rooms(self.inbound.receive_for_room)
 
     async def aclose(self, timeout: float = 2.0) -> None:
         """Hear nothing more and end all tasks, within about `timeout` seconds for each kind of them."""
+        if self.channels is not None:
+            self.channels.close()
         await self.inbound.stop(timeout)
         await self.tasks.stop(timeout)
         await self._outbox.stop(timeout)
@@ -114,7 +139,10 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             self.waiting.add(number, target, asker)
             asker = self.inbound.asker(Question(self.host_id, target, namespace, number))
         self.deliver(event, data, namespace, target, skip_sid, asker)
-        await self.publish(encoded)
+        to_room = None
+        if self._sends_to_rooms and isinstance(target, str) and number is None and not looks_like_sid(target):
+            to_room = room_channel(self.channel, namespace, target)
+        await self.publish(encoded, to_room)
 
     async def call(
         self,
@@ -189,13 +217,14 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
 
     async def move(self, sid: str, room: str, *, into: bool, namespace: str = "/") -> None:
         """Have a socket of any instance enter or leave a room. Raises what the bus raises: whoever takes
-        somebody out of a room must know if that was not told.
+        somebody out of a room must know if that was not told. For entering see `enter_room`.
         """
-        if self.book.get(sid, namespace) is not None or self.was_here(sid):
-            await (self.enter_room if into else self.leave_room)(sid, namespace, room)
+        if into:
+            await self.enter_room(sid, namespace, room)
+        elif self.book.get(sid, namespace) is not None or self.was_here(sid):
+            await self.leave_room(sid, namespace, room)
         else:
-            method = "enter_room" if into else "leave_room"
-            await self._tell(self._own(method, sid=sid, room=room, namespace=namespace))
+            await self._tell(self._own("leave_room", sid=sid, room=room, namespace=namespace))
 
     async def _tell(self, message: Message) -> None:
         if self.bus is not None:
@@ -261,12 +290,18 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             )
         return encoded
 
-    async def publish(self, encoded: bytes) -> None:
-        """Hand a message to the bus; a bus that fails is counted and logged, not raised."""
+    async def publish(self, encoded: bytes, to_room: str | None = None) -> None:
+        """Hand a message to the bus, for the common channel or a room's; a bus that fails is counted and
+        logged, not raised.
+        """
         if self.bus is None:
             return
         try:
-            await self.bus.publish(self.channel, encoded)
+            if to_room is None:
+                await self.bus.publish(self.channel, encoded)
+            else:
+                await self.bus.publish_to_room(to_room, encoded)
+                self.counters.rooms_published += 1
         except MessageTooLarge:
             raise
         except Exception as error:
@@ -328,11 +363,78 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         return sid in self._recently_gone
 
     async def enter_room(self, sid: str, namespace: str, room: str, eio_sid: str | None = None) -> None:
-        """Adds to AsyncPubSubManager.enter_room: a socket that just left here is not sought on other
-        instances.
+        """Replaces AsyncPubSubManager.enter_room: returns when what any instance emits to the room from now on
+        reaches the socket, while stock only tells the instance that has it. A socket that just left here is not
+        sought on other instances.
+
+        Raises `StateUnavailable` when that is not certain in bounded time, and what the bus raises. A socket of this
+        instance is then in the room only if it was before. Whether one of another instance is, is not known; it will
+        be heard sooner or later if so: enter it again, or have it leave. `LimitExceeded`: it is in too many rooms.
         """
-        if not self.was_here(sid):
-            await super().enter_room(sid, namespace, room, eio_sid=eio_sid)
+        if self.was_here(sid):
+            return
+        namespace = namespace or "/"
+        if self.book.get(sid, namespace) is not None:
+            await self.join(sid, [room], namespace)
+        elif self.bus is not None:
+            await self._enter_elsewhere(sid, namespace, room)
+
+    async def join(self, sid: str, rooms: Collection[str], namespace: str = "/") -> None:
+        """Enter rooms with a socket of this instance, all at once; see `enter_room`."""
+        mine = []
+        try:
+            for room in rooms:
+                key = (sid, room)
+                member = self.book.get(sid, namespace)
+                was_in = member is not None and room in member.rooms
+                self.basic_enter_room(sid, namespace, room)
+                if not was_in or key in self._joining:
+                    self._joining[key] = self._joining.get(key, 0) + 1
+                    mine.append(key)
+            if self.channels is not None:
+                await self.channels.hear(namespace, rooms)
+        except BaseException as error:
+            if isinstance(error, StateUnavailable):
+                self.counters.joins_unconfirmed += 1
+            for key in mine:
+                self._undo_join(namespace, key)
+            raise
+        for key in mine:
+            self._joining.pop(key, None)
+
+    def _undo_join(self, namespace: str, key: tuple[str, str]) -> None:
+        # Of several that wait for the same to be entered, the last to fail takes it back; one that succeeded keeps it.
+        waiting = self._joining.get(key)
+        if waiting is not None and waiting > 1:
+            self._joining[key] = waiting - 1
+        elif waiting is not None:
+            del self._joining[key]
+            self.basic_leave_room(key[0], namespace, key[1])
+
+    async def _enter_elsewhere(self, sid: str, namespace: str, room: str) -> None:
+        message = self._own("enter_room", sid=sid, room=room, namespace=namespace)
+        if (
+            not self._sends_to_rooms
+        ):  # over the common channel no emit overtakes it, and stock does not answer
+            await self._tell(message)
+            return
+        number = next(self.numbers)
+        waiter = CallWaiter()
+        self.waiting.add(number, sid, waiter)
+        try:
+            async with asyncio.timeout(self._join_seconds):
+                await self._tell({**message, "confirm": number})
+                fault, *_ = await waiter.future
+        except SessionGone:
+            return
+        except TimeoutError:
+            raise StateUnavailable("Nobody confirmed that the room was entered: try again.") from None
+        finally:
+            self.waiting.take(number, sid)
+        if fault == LimitExceeded.code:
+            raise LimitExceeded("the socket is in as many rooms as it may be")
+        if fault is not None:
+            raise StateUnavailable("It is not certain that the room was entered: try again.")
 
     async def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Adds to AsyncPubSubManager.leave_room: as for `enter_room`."""

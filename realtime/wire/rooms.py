@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Rooms:
 
     A member that is gone leaves all tables at once (O(its rooms)) but keeps its own list, so that its
     disconnect handler can still ask where it was. No table is kept for the room that every sid is by itself.
+    `emptied(namespace, room)` is called when the last member of a room left it.
     """
 
     def __init__(self) -> None:
@@ -73,6 +74,7 @@ class Rooms:
         self.members: dict[str, Member] = {}
         self.namespaces: dict[str, dict[str, Member]] = {}
         self.admitted: dict[str, Member] = {}
+        self.emptied: Callable[[str, str], None] = lambda _namespace, _room: None
 
     def add(self, member: Member) -> None:
         self.members[member.sid] = member
@@ -82,7 +84,7 @@ class Rooms:
         """Take it out of all that is delivered to; `get` still finds it."""
         table = self.tables.get(member.namespace, {})
         for room in member.rooms:
-            self._take_out(table, room, member.sid)
+            self._take_out(table, room, member)
         if not table:
             self.tables.pop(member.namespace, None)
         present = self.namespaces.get(member.namespace, {})
@@ -124,7 +126,7 @@ class Rooms:
             return False
         member.rooms.discard(room)
         table = self.tables[member.namespace]
-        self._take_out(table, room, member.sid)
+        self._take_out(table, room, member)
         if not table:
             del self.tables[member.namespace]
         return True
@@ -135,6 +137,10 @@ class Rooms:
         if own is not None:
             return (own,)
         return self.tables.get(namespace, {}).get(room, {}).values()
+
+    def occupied(self, namespace: str, room: str) -> bool:
+        """Whether anybody here is in the room."""
+        return room in self.tables.get(namespace, ())
 
     def recipients(self, namespace: str, room: str | Iterable[str] | None) -> Collection[Member]:
         """Those a packet goes to, each once, safe against changes meanwhile.
@@ -153,10 +159,10 @@ class Rooms:
                 union[member.sid] = member
         return union.values()
 
-    @staticmethod
-    def _take_out(table: dict[str, dict[str, Member]], room: str, sid: str) -> None:
+    def _take_out(self, table: dict[str, dict[str, Member]], room: str, member: Member) -> None:
         present = table.get(room)
         if present is not None:
-            present.pop(sid, None)
+            present.pop(member.sid, None)
             if not present:
                 del table[room]
+                self.emptied(member.namespace, room)

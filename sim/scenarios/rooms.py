@@ -38,3 +38,28 @@ async def room_members_elsewhere(lab: Lab) -> None:
     await lab.sleep(1.0)
     lab.checks.room_is_right(said, stays, event="news")
     lab.checks.nothing_leaks([outsider.name], event="news")
+
+
+@scenario(
+    "join-races-emit",
+    "d",
+    "whoever was put into a room hears what any instance says there from then on, also after going and coming back",
+    reaches=("entered twice",),
+)
+async def join_races_emit(lab: Lab) -> None:
+    await steady.serve(lab, "api-1", "api-2")
+    here = await steady.come(lab, lab.client("ann-1"), "ann", "api-1")
+    for turn in (1, 2):
+        there = await steady.come(lab, lab.client(f"bob-{turn}"), "bob", "api-2")
+        status, _ = await lab.knock("api-1", "enter", {"room": ROOM, "user_ids": ["ann", "bob"]})
+        since = lab.world.now - 0.001
+        said = []
+        for at in ("api-2", "api-1"):
+            said.append(Said(f"turn {turn} from {at}", at, lab.world.now))
+            await lab.knock(at, "tell", {"event": "news", "data": {"mark": said[-1].mark}, "room": ROOM})
+        await lab.sleep(ENTERED_SECONDS)
+        if status == 200:
+            lab.checks.room_is_right(said, [Stay(here.name, since), Stay(there.name, since)], event="news")
+        await lab.close(there)
+        await lab.sleep(ENTERED_SECONDS)
+    lab.reach("entered twice")

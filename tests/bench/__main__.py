@@ -1,6 +1,7 @@
-"""Runs the benchmarks named, or all: ``python -m tests.bench [load] [simulator] [storm] [verbs] [wire [ROW…]] [--quick]``.
+"""Runs the benchmarks named, or all: ``python -m tests.bench [NAME…] [ROW…] [--quick]``.
 
-Of ``wire`` single rows may be named. ``--quick`` makes it short; then, as with single rows, nothing is saved.
+Names are load, simulator, storm, verbs and wire; of ``wire`` single rows may be named. ``--quick`` makes it short; then,
+as with single rows, nothing is saved.
 """
 
 from __future__ import annotations

@@ -68,8 +68,13 @@ async def heard(by: Client, event: str, data: Any) -> None:
     await by.wait_for(event, lambda got: got == data)
 
 
-async def test_an_external_write_only_manager_reaches_everyone(redis_server: RedisServer) -> None:
-    settings = [make_settings(redis_server.url) for _ in range(2)]
+@pytest.mark.parametrize("room_channels", [True, False])
+async def test_an_external_write_only_manager_reaches_everyone(
+    room_channels: bool, redis_server: RedisServer
+) -> None:
+    settings = [
+        make_settings(redis_server.url, websocket_redis_room_channels=room_channels) for _ in range(2)
+    ]
     outside = socketio.AsyncRedisManager(redis_server.url, write_only=True)
     async with (
         running(settings[0]) as one,
@@ -97,7 +102,7 @@ async def test_an_external_write_only_manager_reaches_everyone(redis_server: Red
 
 async def test_a_stock_server_and_ours_reach_each_others_clients(redis_server: RedisServer) -> None:
     async with (
-        running(make_settings(redis_server.url)) as ours,
+        running(make_settings(redis_server.url, websocket_redis_room_channels=False)) as ours,
         stock_server(redis_server.url) as (stock, stock_url),
         client(ours.url, "ann") as ann,
         client(stock_url, on_call=lambda data: ["stock says", data]) as old,

@@ -145,8 +145,9 @@ async def test_a_message_in_pieces_arrives_whole() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
         writer.write(b"+OK\r\n+OK\r\n")
-        while b"SUBSCRIBE" not in await reader.read(65536):
-            pass
+        while b"SUBSCRIBE" not in (piece := await reader.read(65536)):
+            if not piece:
+                return  # it hung up before it asked
         writer.write(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
         for piece in (b"*3\r\n$7\r\nmess", b"age\r\n$1\r\nc\r\n$6\r\nab", b"cd", b"ef\r\n"):
             writer.write(piece)
@@ -190,8 +191,9 @@ async def test_a_server_in_trouble_is_not_asked_in_a_busy_loop(
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
         writer.write(b"+OK\r\n+OK\r\n")
-        while b"SUBSCRIBE" not in await reader.read(65536):
-            pass
+        while b"SUBSCRIBE" not in (piece := await reader.read(65536)):
+            if not piece:
+                return  # it hung up before it asked
         writer.write(b"*zz\r\n" if trouble == "nonsense" else b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
 
     class Counting(SingleConnector):

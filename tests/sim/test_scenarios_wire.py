@@ -26,6 +26,7 @@ DESIGN = {
     "call-to-the-dead": "calls-to-the-gone-end",
     "forged-session-id": "nothing-reaches-outsiders",
     "identity-switch": "nothing-reaches-outsiders",
+    "join-races-emit": "room-exactly-once-in-order",
     "join-twice": "told-once",
     "room-members-elsewhere": "room-members-are-known",
     "slow-consumer": "slow-consumer-is-closed",
