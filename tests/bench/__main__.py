@@ -1,6 +1,6 @@
 """Runs the benchmarks named, or all: ``python -m tests.bench [NAME…] [ROW…] [--quick]``.
 
-Names are load, simulator, storm, verbs and wire; of ``wire`` single rows may be named. ``--quick`` makes it short; then,
+Names: load, simulator, storm, verbs, wire; of ``wire`` single rows may be named. ``--quick`` makes it short; then,
 as with single rows, nothing is saved.
 """
 
