@@ -15,7 +15,7 @@ from realtime.errors import MessageTooLarge, StateUnavailable
 from .closing import close_quietly, described
 from .connect import Connector
 from .publisher import Publisher
-from .subscriber import Subscriber
+from .subscriber import LONGEST_PAUSE, Subscriber
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -138,7 +138,8 @@ class RedisBus:
         self._link.subscriber.rooms.want(channels)
 
     async def heard(self, channels: Collection[str]) -> None:
-        await self._link.subscriber.rooms.heard(channels, self._link.timeout)
+        # A connection that was lost is on its way back: who comes meanwhile need not be turned away.
+        await self._link.subscriber.rooms.heard(channels, LONGEST_PAUSE + self._link.timeout)
 
     def unsubscribe(self, channels: Iterable[str]) -> None:
         self._link.subscriber.rooms.unwant(channels)
