@@ -45,14 +45,18 @@ class Database:
             raise SettingsError("DATABASE_URL: no address of an SQLite file or of PostgreSQL") from None
         self.is_sqlite = self.url.startswith("sqlite")
         self.engine = self._create_engine()
-        # Single statements need no transaction; that saves the round trips that begin and end one.
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = self.engine.execution_options(
+            isolation_level="SERIALIZABLE" if self.is_sqlite else "READ COMMITTED"
+        )
 
     def _create_engine(self) -> AsyncEngine:
         options: dict[str, object] = {
             "pool_size": _POOL_SIZE,
             "max_overflow": 0,
             "pool_timeout": self._timeout,
+            # Single statements need no transaction; that saves the round trips that begin and end one.
+            "isolation_level": "AUTOCOMMIT",
+            "skip_autocommit_rollback": True,
         }
         if self.is_sqlite:
             # SQLite gives up waiting for another process' lock before we give up waiting for SQLite.
@@ -91,7 +95,7 @@ class Database:
         """
 
         async def connected() -> T:
-            async with self._reader.connect() as connection:
+            async with self.engine.connect() as connection:
                 return await work(connection)
 
         return await self._bounded(connected(), self._timeout)
@@ -105,7 +109,7 @@ class Database:
         """
 
         async def connected() -> T:
-            async with self.engine.begin() as connection:
+            async with self._writer.begin() as connection:
                 return await work(connection)
 
         return await self._bounded(connected(), self._timeout)
@@ -135,7 +139,7 @@ class Database:
             # which is shorter than a start may take.
             while True:
                 try:
-                    async with self._reader.connect() as connection:
+                    async with self.engine.connect() as connection:
                         return await create(connection)
                 except OperationalError as error:
                     if "locked" not in str(error.orig):

@@ -118,8 +118,9 @@ class LocalDelivery(AsyncManager):
     def _send_all(self, members: Collection[Member], wire: Wire) -> None:
         framed = frames(wire)
         for member in members:
-            if member.line is not None:
-                member.line.send(framed)
+            line = member.line
+            if line is not None:
+                line.send(framed)
             else:
                 self.send(member, wire)
 

@@ -39,7 +39,7 @@ def find_flaw(
     "HTTP long-polling" and "WebSocket") and by the kind of connection on which it came.
     """
     query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""))
-    transport, sid = query.get("transport", [""])[0], session_asked_for(environ)
+    transport, sid = query.get("transport", [""])[0], query.get("sid", [None])[0]
     by_websocket = environ["asgi.scope"]["type"] == "websocket"
     if transport not in transports:
         return Flaw.UNKNOWN_TRANSPORT

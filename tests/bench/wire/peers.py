@@ -40,17 +40,29 @@ class Peer(Protocol):
 
 
 class Plain(Server):
-    """A server in Python that is not ours: ``stock`` or ``bare``, of the module of that name."""
+    """A server in Python that is not ours: ``stock`` or ``bare``, of the module of that name.
 
-    def __init__(self, name: str, *, redis_url: str | None = None) -> None:
+    ``users``: stock looks them up in a database, as ours does, registers sessions and says who is online.
+    """
+
+    def __init__(self, name: str, *, redis_url: str | None = None, users: Sequence[str] = ()) -> None:
         super().__init__(name, None)
         self._redis_url = redis_url
+        self._users = users
+        self._database_url = f"sqlite+aiosqlite:///{self.folder}/realtime.db"
+
+    def start(self) -> None:
+        if self._users:
+            asyncio.run(_write_users(self._database_url, self._users))
+        super().start()
 
     def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         module = f"tests.bench.wire.{self.name}_app"
         command = [sys.executable, "-m", module, "--host", LOOPBACK, "--port", str(port)]
         if self._redis_url:
             command += ["--redis-url", self._redis_url]
+        if self._users:
+            command += ["--database-url", self._database_url]
         return command, _environment(self.folder)
 
     def _ready_on(self, port: int) -> bool:

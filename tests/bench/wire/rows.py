@@ -132,9 +132,10 @@ def memory(scale: Scale, findings: Findings) -> None:
 
 
 def connects(scale: Scale, findings: Findings) -> None:
-    rates = connects_per_second(
-        _peers(scale, _users(scale.clients)), clients=scale.clients, rounds=scale.rounds
-    )
+    users = _users(scale.clients)
+    peers = _peers(scale, users)
+    peers |= {"stock": Plain("stock", users=users), "stock, token only": peers["stock"]}
+    rates = connects_per_second(peers, clients=scale.clients, rounds=scale.rounds)
     what = f"connects with token, {scale.clients} clients: per second of CPU"
     findings.compare(what, "/s", rates, least={"stock": 1.4})
 

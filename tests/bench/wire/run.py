@@ -28,9 +28,13 @@ that all share (`bare` lets in whoever comes).
   row; `bare` sends the ten as one piece. The wait is that of the median client, from asking the server to emit.
 - The fleet's CPU is that of its three instances; Redis and the load share the other core.
 - Memory is the proportional set size, after 5 s of silence in which every client knew who was online.
-- Connects: from the first request to the last CONNECT answered, 50 at a time. In that time ours also looks the user
-  up in the database, registers the session under the instance's lease, and tells clients who is online: a list of
-  users to each, which stock and Node do not send.
+- Connects: from the first request to the last CONNECT answered, 50 at a time. Here the handler of `stock` does what
+  that of ours does, by the same code: it checks the token (`realtime.auth`), looks user and channels up in an SQLite
+  database (`SqlDirectory`, batched), registers the session (`MemoryState`), enters its rooms, sends the newcomer the
+  list of who is online and the models in use, and tells all others at the same pace (`Pacer`, same interval and bytes
+  a second). Sending is stock's. Not done there: ours looks once more whether the channels changed or the token was
+  revoked meanwhile, bounds rates and rooms, and watches tokens for their end. `stock, token only` and `node` check
+  the token and enter two rooms, no more.
 - Acks: clients ask in turn, evenly over the second; a wait counts from the moment a client was to ask."""
 
 
