@@ -32,7 +32,9 @@ def test(session: nox.Session) -> None:
 def quick(session: nox.Session) -> None:
     """The tests that need no server and no other process and try no schedules, on any supported Python."""
     install(session)
-    session.run("pytest", "-n", "2", "-m", "not e2e and not node and not redis and not explores", *session.posargs)
+    session.run(
+        "pytest", "-n", "2", "-m", "not e2e and not node and not redis and not explores", *session.posargs
+    )
 
 
 @nox.session
