@@ -63,6 +63,8 @@ class SignIn:
         await self._server.emit("user-list", users, to=sid)
         self._pacer.charge(size(users))
         await self._server.enter_room(sid, LISTENERS)
+        # A list that went to the others since this one's was taken did not come here.
+        self._pacer.nudge()
         await self._server.emit("usage", {"models": sorted(self._replica.models)}, to=sid)
 
     async def disconnect(self, sid: str, _reason: str) -> None:
