@@ -30,6 +30,8 @@ class Stream:
 class _Heard:
     """What a receiver knows of a stream."""
 
+    first: int
+    """What came before it was sent before the receiver was there: not owed, and not heard twice if it comes late."""
     next: int
     missing: set[int] = field(default_factory=set)
 
@@ -94,7 +96,8 @@ class Inbox:
         """A message arrived."""
         heard = self._heard.get(stream_id)
         if heard is None:
-            heard = self._heard[stream_id] = _Heard(min(number, self._first(stream_id, number)))
+            first = min(number, self._first(stream_id, number))
+            heard = self._heard[stream_id] = _Heard(first, first)
         if number == heard.next:
             heard.next += 1
         elif number > heard.next:
@@ -104,6 +107,8 @@ class Inbox:
             heard.next = number + 1
         elif number in heard.missing:
             heard.missing.remove(number)
+            self._verdict.out_of_order += 1
+        elif number < heard.first:
             self._verdict.out_of_order += 1
         else:
             self._verdict.duplicate += 1

@@ -124,6 +124,15 @@ def test_a_receiver_that_came_later_misses_nothing_of_what_was_before() -> None:
     assert inbox.close(before=18.0) == Verdict()
 
 
+def test_what_was_sent_before_a_receiver_came_and_comes_late_is_out_of_order_and_not_heard_twice() -> None:
+    ledger = Ledger("w")
+    inbox = ledger.inbox(frozenset({"general"}), since=0.0)
+    inbox.take("elsewhere-1", 5)
+    inbox.take("elsewhere-1", 4)
+    verdict = inbox.close(before=9.0)
+    assert (verdict.lost, verdict.duplicate, verdict.out_of_order) == (0, 0, 1)
+
+
 def test_a_stream_is_forgotten_when_nobody_is_left_who_should_have_heard_it() -> None:
     ledger = Ledger("here")
     stream = ledger.stream("general")
