@@ -222,7 +222,9 @@ def test_deep_texts_are_decoded_or_refused_as_before(depth: int) -> None:
             refused.append(False)
         except RecursionError:
             refused.append(True)
-    assert refused == [depth >= 1_000] * 2
+    # Where the stock decoder ends depends on the version of Python.
+    assert refused[0] == refused[1]
+    assert refused[0] or depth < 100_000
 
 
 @pytest.mark.parametrize("depth", [100, 300, 5_000, 100_000])
@@ -230,13 +232,15 @@ def test_deep_values_are_encoded_or_refused_as_before(depth: int) -> None:
     value: list[Any] = []
     for _ in range(depth):
         value = [value]
-    expected = "value" if depth < 500 else "error"
+    found = []
     for dumps in (json_text.dumps, stock_dumps):
         try:
-            found = ("value", len(dumps(value)))
+            found.append(len(dumps(value)))
         except RecursionError:
-            found = ("error", 0)
-        assert found == (expected, 2 * depth + 2 if expected == "value" else 0)
+            found.append(0)
+    assert found[0] == found[1]
+    assert found[0] in (0, 2 * depth + 2)
+    assert found[0] == 0 or depth < 100_000
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
