@@ -58,11 +58,7 @@ class Flush:
     def _write(self) -> None:
         lines, self._lines = self._lines, []
         for line in lines:
-            try:
-                line.flush()
-            except Exception as error:  # the others' messages are not to be lost with it
-                logger.error("A websocket could not be written: %r", error, exc_info=error)
-                line.abort()
+            line.flush()
 
 
 class Line:
@@ -110,7 +106,10 @@ class Line:
         if self._open:
             self.sent += len(framed)
             write = self._write  # Python 3.11 reads a slot in a third of the time in which it calls one
-            write(framed)
+            try:
+                write(framed)
+            except Exception as error:
+                self._fail(error)
         elif not self._closed:
             self._keep(framed)
 
@@ -132,7 +131,15 @@ class Line:
         elif self._frames:
             data = b"".join(self._frames)
             self.drop()
-            self._write(data)
+            try:
+                self._write(data)
+            except Exception as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        # Whoever sends goes on: what others are to get must not be lost with it.
+        logger.error("A websocket could not be written: %r", error, exc_info=error)
+        self.abort()
 
     def _check(self) -> None:
         if self.buffered() > self._most:
@@ -187,9 +194,6 @@ class Line:
 
     def counted(self) -> None:
         self._session.counted()
-
-    def empty(self) -> bool:
-        return True
 
     def _end(self) -> None:
         self._closed = True
@@ -265,39 +269,41 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         UTF-8, fails where a close frame comes with it, and stops reading after each message.
         """
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
         if self.close_sent:
-            self.frames = []
-        elif self.curr_msg_data_type == "text" and not _is_text(data):
-            self.frames = []
+            return
+        kind = self.curr_msg_data_type
+        try:
+            message = data.decode() if kind == "text" else data
+        except UnicodeDecodeError:
             self.logger.info("Closing a websocket that sent text which is not UTF-8.")
             self.conn.fail(_INVALID_TEXT, "invalid UTF-8")
             self.handle_parser_exception()
-        elif self.line is None:
+            return
+        if self.line is None:
+            self.frames = [data]
             super().send_receive_event_to_app()
         else:
-            self.frames = []
-            kind = self.curr_msg_data_type
-            self.line.put_nowait(
-                {"type": "websocket.receive", kind: str(data, "utf-8") if kind == "text" else data}
-            )
+            self.line.put_nowait({"type": "websocket.receive", kind: message})
 
     def handle_cont(self, event: Frame) -> None:
         """Adds to WebSocketsSansIOProtocol.handle_cont: fragments count as packets do, of which there may be any
         number.
         """
         super().handle_cont(event)
-        if self.line is not None:
-            self.line.counted()
+        self._count()
 
     def handle_ping(self) -> None:
         """Adds to WebSocketsSansIOProtocol.handle_ping: pings count as packets do."""
         super().handle_ping()
-        if self.line is not None:
-            self.line.counted()
+        self._count()
 
     def handle_pong(self, event: Frame) -> None:
         """Adds to WebSocketsSansIOProtocol.handle_pong: so do pongs, which nobody asked for."""
         super().handle_pong(event)
+        self._count()
+
+    def _count(self) -> None:
         if self.line is not None:
             self.line.counted()
 
@@ -316,14 +322,6 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def _let_go(self) -> None:
         # What the handshake needed; the call that used it has returned.
         del self.scope, self.request, self.response
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def offered(environ: Mapping[str, Any]) -> DirectProtocol | None:

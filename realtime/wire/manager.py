@@ -413,9 +413,7 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
 
     async def _enter_elsewhere(self, sid: str, namespace: str, room: str) -> None:
         message = self._own("enter_room", sid=sid, room=room, namespace=namespace)
-        if (
-            not self._sends_to_rooms
-        ):  # over the common channel no emit overtakes it, and stock does not answer
+        if not self._sends_to_rooms:  # on the common channel no emit overtakes it, and stock does not answer
             await self._tell(message)
             return
         number = next(self.numbers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import http.client
 import os
 import pwd
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sim.processes.instances import import_path
-from sim.processes.process import LOOPBACK, ProcessError, Server
+from sim.processes.process import LOOPBACK, ProcessError, Server, is_ready
 
 Configure = Callable[[str, str, Mapping[str, str]], str]
 """Makes a configuration of its kind (nginx, haproxy, tags), where to listen, and the addresses of instances by name."""
@@ -93,14 +92,7 @@ class Balancer(Server):
         return self._start_command(port), os.environ | {"PYTHONPATH": import_path("sim")}
 
     def _ready_on(self, port: int) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return is_ready(port)
 
 
 class SmallBalancer(Balancer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import importlib.util
 import os
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sim.processes.process import LOOPBACK, ProcessError, Resource, Server, clean_environment
+from sim.processes.process import LOOPBACK, ProcessError, Resource, Server, clean_environment, is_ready
 
 SECRET_KEY = "signs-the-tokens-of-lab-instances-and-nothing-else"
 """`WEBUI_SECRET_KEY` of every instance here unless `settings` says otherwise: a fleet shares one."""
@@ -83,14 +82,7 @@ class Instance(Server):
         return command, clean_environment(without=_SETTING_PREFIXES, extra=extra | self._settings)
 
     def _ready_on(self, port: int) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return is_ready(port)
 
 
 class Fleet(Resource):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import random
 import shutil
@@ -65,6 +66,18 @@ def wait_until(what: str, check: Callable[[], _T], *, timeout: float) -> _T:
         if time.monotonic() > deadline:
             raise ProcessError(f"{what}: not within {timeout:g} s")
         time.sleep(_POLL_SECONDS)
+
+
+def is_ready(port: int) -> bool:
+    """Whether ``GET /ready`` is answered with 200 there; at most 2 s are waited for the answer."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 class Resource(ABC):

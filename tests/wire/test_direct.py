@@ -196,8 +196,9 @@ async def test_a_burst_beyond_the_bound_in_one_turn_does_not_close_who_reads() -
         assert instance.server.counters.slow_consumers == 0
 
 
+@pytest.mark.parametrize("gathers", [False, True], ids=["at the end of the turn", "at once, as under uvloop"])
 async def test_a_websocket_that_fails_while_it_is_written_takes_nothing_from_the_others(
-    caplog: pytest.LogCaptureFixture,
+    gathers: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving() as instance, Websocket.to(instance), Websocket.to(instance) as good:
         bad, _ = spied(instance)
@@ -206,6 +207,9 @@ async def test_a_websocket_that_fails_while_it_is_written_takes_nothing_from_the
             raise RuntimeError("broken")
 
         bad.line._write = fail
+        if gathers:
+            for session in sessions(instance):
+                session.line._flush, session.line._open = None, True
         await instance.server.emit("x")
         assert parsed(await good.receive()) == ["x"]
         await until(lambda: len(instance.server.connections) == 1, "the end of the broken one")

@@ -276,8 +276,10 @@ async def test_events_of_a_client_that_left_while_it_was_connecting_are_not_hand
         instance.server.on("early", lambda sid: seen.append("early"))
         instance.server.on("disconnect", lambda sid, reason: seen.append(reason))
         async with Websocket.to(instance, connect=False) as client:
-            await client.send("40", event("early"), "41")
-            (sid,) = await until(lambda: list(instance.manager.book.members))
+            await client.send("40")
+            await gate.entered.wait()
+            await client.send(event("early"), "41")
+            (sid,) = instance.manager.book.members
             await until(lambda: instance.server.is_gone(sid))
             gate.opened.set()
             await until(lambda: not instance.manager.book.members)
