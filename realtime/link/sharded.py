@@ -72,8 +72,9 @@ class ShardedRooms:
 
     async def close(self) -> None:
         """For good, after ``run`` has ended: what comes is refused."""
-        self._take_over([NOWHERE] * REDIS_CLUSTER_HASH_SLOTS)
-        self._place()
+        self._owners = [NOWHERE] * REDIS_CLUSTER_HASH_SLOTS
+        self._placed = dict.fromkeys(self._placed, NOWHERE)
+        self._to_place.clear()
         await asyncio.gather(*self._close_unowned(), return_exceptions=True)
 
     # As a publisher.
