@@ -46,7 +46,7 @@ class NodeConnector:
 class Shard:
     """A publisher from the first message on, a subscriber while rooms are wanted: one connection each.
 
-    ``on_lost``: a connection has failed. ``on_refusal``: of either, see ``Publisher`` and ``Subscriber``.
+    ``on_refusal``: of either, see ``Publisher`` and ``Subscriber``.
     """
 
     def __init__(
@@ -57,7 +57,6 @@ class Shard:
         timeout: float,
         supervise: Supervise,
         receive: Receive,
-        on_lost: Callable[[], None],
         on_refusal: Callable[[ResponseError], bool],
     ) -> None:
         self._connector = NodeConnector(nodes, address)
@@ -65,7 +64,6 @@ class Shard:
         self._timeout = timeout
         self._supervise = supervise
         self._receive = receive
-        self._on_lost = on_lost
         self._on_refusal = on_refusal
         self._subscriber: tuple[Subscriber, asyncio.Task[None]] | None = None
         self._publisher: tuple[Publisher, asyncio.Task[None]] | None = None
@@ -126,9 +124,7 @@ class Shard:
         return ending
 
     def _lost(self) -> None:
-        if self._subscriber is None:
-            return  # given up, not lost
-        # As RedisLink does for the common channel: what ended one connection has most likely ended the other.
-        if self._publisher is not None:
+        # As RedisLink does for the common channel: what ended one connection has most likely ended the other. But one
+        # that was given up was not lost.
+        if self._subscriber is not None and self._publisher is not None:
             self._publisher[0].reconnect()
-        self._on_lost()

@@ -252,7 +252,6 @@ class ShardedRooms:
                 timeout=self._timeout,
                 supervise=self._supervise,
                 receive=lambda message: self.receive(message),
-                on_lost=self._doubt,
                 on_refusal=partial(self._refused, address),
             )
         return shard

@@ -150,7 +150,8 @@ class Subscriber:
             except exceptions.ResponseError as refusal:
                 if not self._on_refusal(refusal):
                     raise
-                reply = refusal
+                silent = 0
+                continue
             if reply is None:
                 silent += 1
                 if silent > SILENT_PERIODS:
@@ -162,17 +163,12 @@ class Subscriber:
             match reply:
                 case [self._words.message, channel, message]:
                     self._deliver(channel, message)
-                    continue
                 case [self._words.subscribed, channel, _]:
                     self.rooms.replied(channel)
+                    if not self.connected.is_set():
+                        self._subscribed()  # to all channels, of plain ones: it was one command
                 case [self._words.unsubscribed, channel, _]:
                     self.rooms.unsubscribed(channel)
-                case exceptions.ResponseError():
-                    pass
-                case _:
-                    continue
-            if not self.connected.is_set() and self.rooms.answered.is_set():
-                self._subscribed()  # the channels that stay come first, in the same command
         raise exceptions.ConnectionError("another server is the primary now")
 
     def _subscribed(self) -> None:

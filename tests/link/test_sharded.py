@@ -134,6 +134,12 @@ def connections(server: RedisServer) -> int:
     return sum("flags=M" not in line and "flags=S" not in line for line in clients) - 1
 
 
+def publishers(server: RedisServer) -> set[str]:
+    """Connections that published last to a room."""
+    clients = str(server.execute("CLIENT", "LIST")).splitlines()
+    return {line.split()[0] for line in clients if "cmd=spublish" in line}
+
+
 def subscribers(server: RedisServer, room: str) -> int:
     reply = server.execute("PUBSUB", "SHARDNUMSUB", room)
     assert isinstance(reply, list)
@@ -240,6 +246,52 @@ async def test_a_connection_that_was_lost_is_made_up_for(pair_of_servers: list[R
             await until(lambda: it.got == [b"before", b"after"])
 
 
+async def test_the_publisher_connects_anew_when_the_subscription_was_lost_not_when_it_was_given_up(
+    pair_of_servers: list[RedisServer],
+) -> None:
+    one, two = pair_of_servers
+    room = room_in(0, ALL)
+    async with side(SingleConnector(one.url), Nodes({ALL: two.port})) as it:
+        await it.hear(room)
+        await it.bus.publish_to_room(room, b"a")
+        first = publishers(two)
+        it.bus.unsubscribe([room])
+        await until(lambda: listening(two) == 0)
+        await it.hear(room)
+        await it.bus.publish_to_room(room, b"b")
+        assert publishers(two) == first
+        two.execute("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: not it.rooms._is_heard(room))
+        await it.bus.heard([room])
+        await it.bus.publish_to_room(room, b"c")
+        assert len(publishers(two)) == 1
+        assert publishers(two) != first
+
+
+async def test_rooms_are_confirmed_only_when_all_are_heard_at_once(
+    pair_of_servers: list[RedisServer],
+) -> None:
+    one, two = pair_of_servers
+    here, there = room_in(0, HALF), room_in(HALF, ALL)
+    async with proxied(two.port) as between:
+        nodes = Nodes({HALF: between.port})
+        async with side(SingleConnector(one.url), nodes) as it:
+            it.bus.subscribe([here, there])
+            both = asyncio.create_task(it.rooms.heard([here, there], RECOVERY))
+            await until(lambda: it.rooms._is_heard(here))
+            between.silent = True
+            between.cut()
+            await until(lambda: not it.rooms._is_heard(here))
+            nodes.owners = {HALF: between.port, ALL: one.port}
+            await it.bus.heard([there])
+            await asyncio.sleep(0)
+            assert not both.done()
+            between.silent = False
+            between.cut()
+            await both
+            assert it.rooms._is_heard(here)
+
+
 async def test_a_node_that_does_not_know_that_it_lost_its_slots_is_left(
     pair_of_servers: list[RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,21 +310,21 @@ async def test_a_node_that_does_not_know_that_it_lost_its_slots_is_left(
 
 
 @pytest.mark.usefixtures("no_routine_looks")
-async def test_a_slot_without_an_owner_is_asked_for_until_it_has_one(
+async def test_a_slot_without_an_owner_is_asked_for_by_who_listens_or_publishes(
     pair_of_servers: list[RedisServer],
 ) -> None:
     one, _ = pair_of_servers
-    nodes = Nodes({HALF: one.port})
-    room = room_in(HALF, ALL)
-    async with side(SingleConnector(one.url), nodes, timeout=0.2) as it:
-        it.bus.subscribe([room])
+    nodes, room = Nodes({HALF: one.port}), room_in(HALF, ALL)
+    connector = SingleConnector(one.url)
+    async with side(connector, nodes, timeout=0.2) as ear, side(connector, nodes, timeout=0.2) as mouth:
+        ear.bus.subscribe([room])
         with pytest.raises(StateUnavailable):
-            await it.bus.heard([room])
+            await ear.bus.heard([room])
         with pytest.raises(StateUnavailable):
-            await it.bus.publish_to_room(room, b"x")
+            await mouth.bus.publish_to_room(room, b"x")
         nodes.owners = {ALL: one.port}
-        await it.bus.heard([room])
-        await it.hears(it, room)
+        await ear.bus.heard([room])
+        await ear.hears(mouth, room)
 
 
 async def test_whoever_waits_for_a_room_that_is_given_up_is_told_at_once() -> None:
@@ -399,7 +451,7 @@ async def test_a_slot_that_moves_takes_its_rooms_along(cluster: RedisCluster) ->
     old, new, _ = cluster.nodes
     room, stays = room_in(*home(0), 1), room_in(*home(0), 2)
     connector = ClusterConnector(cluster.url, "{tag}")
-    async with side(connector) as ear, side(connector) as mouth, side(connector) as late:
+    async with side(connector, timeout=1) as ear, side(connector) as mouth, side(connector) as late:
         await ear.hear(room, stays)
         await mouth.bus.publish_to_room(room, b"x")
         give(key_slot(room.encode()), str(old.execute("CLUSTER", "MYID")), new, [old])
@@ -409,6 +461,7 @@ async def test_a_slot_that_moves_takes_its_rooms_along(cluster: RedisCluster) ->
         assert (subscribers(old, room), subscribers(new, room)) == (0, 2)
         assert subscribers(old, stays) == 1
         assert [len(each.rooms._shards) for each in (ear, mouth, late)] == [2, 2, 2]
+        await ear.hear(room_in(*home(0), 3))  # no answer is waited for in vain
         shards = [each._subscriber for each in ear.rooms._shards.values()]
         assert [one[0].reconnects for one in shards if one is not None] == [0, 0]
         assert listening(old) == 1  # late has nothing there any more
