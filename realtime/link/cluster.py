@@ -1,4 +1,4 @@
-"""A Redis Cluster as the layer needs it: the node that owns the state's slot, and any node for messages.
+"""A Redis Cluster as the layer needs it: the node that owns the state's slot, any node, and who owns which slots.
 
 All keys of the state share a hash tag, so one node holds them; redis-py's cluster client is not used. It routes at
 random until it knows the layout, ends the connections of other commands when slots move, and cannot start while the
@@ -20,6 +20,8 @@ from .closing import close_quietly, described
 from .options import connection_options, url_options
 
 Address = tuple[str, int]
+Layout = list[tuple[int, int, Address]]
+"""First slot, last slot, owner."""
 
 
 class OwnerConnection(Connection):
@@ -62,24 +64,32 @@ class ClusterConnector:
         node, _ = await self._any_node()
         return node
 
+    async def layout(self) -> Layout:
+        """Who owns which slots, as far as a node chosen at random knows."""
+        node, slots = await self._any_node()
+        await close_quietly(node, self._each)
+        return slots
+
+    def node(self, address: Address) -> Redis:
+        """A client of one node."""
+        host, port = address
+        kind = SSLConnection if self._tls else Connection
+        return Redis.from_pool(ConnectionPool(connection_class=kind, host=host, port=port, **self._options))
+
     async def aclose(self) -> None:
         return None
 
     async def _owner(self) -> Address:
-        node, slots = await self._any_node()
-        await close_quietly(node, self._each)
-        for first, last, owner in slots:
+        for first, last, owner in await self.layout():
             if first <= self._slot <= last:
                 return owner
         raise exceptions.ConnectionError("no node of the cluster serves the slot of the state")
 
-    async def _any_node(self) -> tuple[Redis, list[tuple[int, int, Address]]]:
+    async def _any_node(self) -> tuple[Redis, Layout]:
         """A node that answers, and who owns which slots as far as it knows."""
         failure: Exception | None = None
         for host, port in random.sample(sorted(self._known), len(self._known)):
-            kind = SSLConnection if self._tls else Connection
-            pool = ConnectionPool(connection_class=kind, host=host, port=port, **self._options)
-            node = Redis.from_pool(pool)
+            node = self.node((host, port))
             try:
                 async with asyncio.timeout(self._each):
                     reply: list[list[Any]] = await node.cluster("SLOTS")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -16,6 +17,7 @@ from realtime.errors import BusOverloaded, StateUnavailable
 
 from .closing import close_quietly, described
 from .connect import Connector
+from .words import PLAIN, Words
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,11 @@ class _Outgoing:
 
 class Publisher:
     """A message is sent at most once: what fails is reported to whoever asked for it, never repeated, and what nobody
-    waits for any more is not sent. While Redis is known to be away everything is refused at once."""
+    waits for any more is not sent. While Redis is known to be away everything is refused at once.
+
+    ``on_refusal`` is told of what Redis refuses, and returns whether it says so in the log itself. Whoever asked gets
+    ``StateUnavailable`` with the refusal as its cause.
+    """
 
     def __init__(
         self,
@@ -42,8 +48,12 @@ class Publisher:
         timeout: float,
         max_bytes: int = 16 * 1024 * 1024,
         max_messages: int = 10_000,
+        words: Words = PLAIN,
+        on_refusal: Callable[[ResponseError], bool] = lambda _refusal: False,
     ) -> None:
         self._connector = connector
+        self._command = words.publish
+        self._on_refusal = on_refusal
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._max_messages = max_messages
@@ -52,6 +62,11 @@ class Publisher:
         self._wake = asyncio.Event()
         self._stale = False
         self._away = False
+
+    @property
+    def away(self) -> bool:
+        """Whether Redis is known not to answer."""
+        return self._away
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Returns when Redis has the message. Raises ``BusOverloaded`` at once, ``StateUnavailable`` in bounded
@@ -136,37 +151,47 @@ class Publisher:
 
     async def _send(self, connection: AbstractConnection, batch: list[_Outgoing]) -> bool:
         """False if the connection cannot be used any more."""
-        sent = [False] * len(batch)
+        failed: list[Exception | None] = [StateUnavailable() for _ in batch]
         try:
             async with asyncio.timeout(self._timeout):
-                commands = [("PUBLISH", item.channel, item.message) for item in batch]
+                commands = [(self._command, item.channel, item.message) for item in batch]
                 await connection.send_packed_command(connection.pack_commands(commands))
                 for number in range(len(batch)):
                     try:
                         await connection.read_response()
-                        sent[number] = True
+                        failed[number] = None
                     except ResponseError as refusal:
-                        log.warning("Redis refused a message for %s: %s", batch[number].channel, refusal)
+                        failed[number] = _refused(refusal)
+                        if not self._on_refusal(refusal):
+                            log.warning("Redis refused a message for %s: %s", batch[number].channel, refusal)
             return True
         except Exception as error:
-            log.warning("Redis did not take %d messages: %s", sent.count(False), described(error))
+            log.warning(
+                "Redis did not take %d messages: %s", len(batch) - failed.count(None), described(error)
+            )
             return False
         finally:
-            for item, success in zip(batch, sent, strict=True):
-                _settle(item, success)
+            for item, failure in zip(batch, failed, strict=True):
+                _settle(item, failure)
 
     def _refuse_all(self) -> None:
         self._away = True
         while self._queue:
-            _settle(self._queue.popleft(), False)
+            _settle(self._queue.popleft(), StateUnavailable())
         self._bytes = 0
 
 
-def _settle(item: _Outgoing, success: bool) -> None:
+def _refused(refusal: ResponseError) -> StateUnavailable:
+    error = StateUnavailable()
+    error.__cause__ = refusal
+    return error
+
+
+def _settle(item: _Outgoing, failure: Exception | None) -> None:
     if item.done.done():
         return
-    if success:
+    if failure is None:
         item.done.set_result(None)
     else:
-        item.done.set_exception(StateUnavailable())
+        item.done.set_exception(failure)
         item.done.exception()  # whoever asked may stop waiting at this very moment

@@ -13,8 +13,10 @@ from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 from realtime.errors import MessageTooLarge, StateUnavailable
 
 from .closing import close_quietly, described
+from .cluster import ClusterConnector
 from .connect import Connector
 from .publisher import Publisher
+from .sharded import ShardedRooms
 from .subscriber import LONGEST_PAUSE, Subscriber
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ COMMAND_CONNECTIONS = 16
 
 
 class RedisLink:
-    """Commands, a publisher and a subscriber. ``timeout`` (seconds) bounds every wait."""
+    """Commands, a publisher and a subscriber; on a cluster, more of both for rooms. ``timeout`` (seconds) bounds every
+    wait."""
 
     def __init__(self, connector: Connector, *, timeout: float = 2.0) -> None:
         self.timeout = timeout
@@ -37,6 +40,9 @@ class RedisLink:
         self.publisher = Publisher(connector, timeout=timeout)
         # What ended one idle connection has most likely ended the other: half-open it takes a message and loses it.
         self.subscriber = Subscriber(connector, timeout=timeout, on_lost=self.publisher.reconnect)
+        self.sharded: ShardedRooms | None = None
+        if isinstance(connector, ClusterConnector):
+            self.sharded = ShardedRooms(connector, self.publisher, self.subscriber, timeout=timeout)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(
@@ -47,9 +53,13 @@ class RedisLink:
             supervise("redis-publisher", self.publisher.run),
             supervise("redis-subscriber", self.subscriber.run),
         ]
+        if self.sharded is not None:
+            self._tasks.append(self.sharded.start(supervise))
         try:
             async with asyncio.timeout(2 * self.timeout):
                 await self.subscriber.connected.wait()
+                if self.sharded is not None:
+                    await self.sharded.known.wait()
         except TimeoutError:
             why = self.subscriber.failure or "it does not answer"
             raise StateUnavailable(
@@ -61,6 +71,8 @@ class RedisLink:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.sharded is not None:
+            await self.sharded.close()
         self.publisher.close()
         await close_quietly(self._client, self.timeout)
         await close_quietly(self._connector, self.timeout)
@@ -118,6 +130,8 @@ class RedisBus:
 
     def __init__(self, link: RedisLink, *, max_message_bytes: int) -> None:
         self._link = link
+        self._rooms = link.sharded or link.subscriber.rooms
+        self._rooms_publisher = link.sharded or link.publisher
         self._max = max_message_bytes
 
     async def publish(self, channel: str, message: bytes) -> None:
@@ -128,21 +142,24 @@ class RedisBus:
         self._link.subscriber.listen(channel, receive)
 
     async def publish_to_room(self, channel: str, message: bytes) -> None:
-        # The same connection carries both, and one connection hears both: their order is kept.
-        await self.publish(channel, message)
+        # But on a cluster, the same connection carries both, and one connection hears both: their order is kept.
+        self._check(message)
+        await self._rooms_publisher.publish(channel, message)
 
     def listen_to_rooms(self, receive: Callable[[bytes], None]) -> None:
         self._link.subscriber.receive_rooms = receive
+        if self._link.sharded is not None:
+            self._link.sharded.receive = receive
 
     def subscribe(self, channels: Iterable[str]) -> None:
-        self._link.subscriber.rooms.want(channels)
+        self._rooms.want(channels)
 
     async def heard(self, channels: Collection[str]) -> None:
         # A connection that was lost is on its way back: who comes meanwhile need not be turned away.
-        await self._link.subscriber.rooms.heard(channels, LONGEST_PAUSE + self._link.timeout)
+        await self._rooms.heard(channels, LONGEST_PAUSE + self._link.timeout)
 
     def unsubscribe(self, channels: Iterable[str]) -> None:
-        self._link.subscriber.rooms.unwant(channels)
+        self._rooms.unwant(channels)
 
     def _check(self, message: bytes) -> None:
         if len(message) > self._max:

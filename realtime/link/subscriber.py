@@ -14,6 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from .closing import close_quietly, described
 from .connect import Connector
 from .subscriptions import Subscriptions
+from .words import PLAIN, Words
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,28 @@ class Subscriber:
 
     redis-py's ``PubSub`` is not used: it reconnects by itself in the middle of an error, from whichever task asks, and
     nobody learns of it.
+
+    ``on_refusal`` is told of what Redis refuses; unless it returns that it is dealt with the connection ends.
     """
 
     def __init__(
-        self, connector: Connector, *, timeout: float, on_lost: Callable[[], None] = lambda: None
+        self,
+        connector: Connector,
+        *,
+        timeout: float,
+        words: Words = PLAIN,
+        on_lost: Callable[[], None] = lambda: None,
+        on_refusal: Callable[[exceptions.ResponseError], bool] = lambda _refusal: False,
     ) -> None:
         self._connector = connector
+        self._words = words
         self._on_lost = on_lost
+        self._on_refusal = on_refusal
         self._timeout = timeout
         self._receivers: dict[bytes, list[Receive]] = {}
         self._ready: list[Callable[[], None]] = []
         self._stale = False
-        self.rooms = Subscriptions()
+        self.rooms = Subscriptions(words)
         self.receive_rooms: Receive = lambda _message: None
         self.connected = asyncio.Event()
         self.reconnects = 0
@@ -88,7 +99,9 @@ class Subscriber:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-                await connection.send_command("SUBSCRIBE", *self._receivers, *self.rooms.begin())
+                channels = [*self._receivers, *self.rooms.begin()]
+                commands = self._words.commands(self._words.subscribe, channels)
+                await connection.send_packed_command(connection.pack_commands(commands))
             sending = asyncio.create_task(self._send(connection))
             try:
                 await self._read(connection)
@@ -132,7 +145,13 @@ class Subscriber:
         period = self._timeout / 2
         silent = 0
         while not self._stale:
-            reply = await connection.read_response(timeout=period)
+            try:
+                reply = await connection.read_response(timeout=period)
+            except exceptions.ResponseError as refusal:
+                if not self._on_refusal(refusal):
+                    raise
+                silent = 0
+                continue
             if reply is None:
                 silent += 1
                 if silent > SILENT_PERIODS:
@@ -142,12 +161,14 @@ class Subscriber:
                 continue
             silent = 0
             match reply:
-                case [b"message", channel, message]:
+                case [self._words.message, channel, message]:
                     self._deliver(channel, message)
-                case [b"subscribe" | b"unsubscribe", channel, _]:
+                case [self._words.subscribed, channel, _]:
                     self.rooms.replied(channel)
                     if not self.connected.is_set():
-                        self._subscribed()  # to all channels: it was one command
+                        self._subscribed()  # to all channels, of plain ones: it was one command
+                case [self._words.unsubscribed, channel, _]:
+                    self.rooms.unsubscribed(channel)
         raise exceptions.ConnectionError("another server is the primary now")
 
     def _subscribed(self) -> None:

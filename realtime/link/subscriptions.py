@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from realtime.errors import StateUnavailable
+
+from .words import PLAIN, Words
+
+NOT_CONFIRMED = "Redis did not confirm in time that the room is heard: try again in a moment."
+NOT_WANTED = "The room is not heard any more: try again."
 
 
 class Subscriptions:
@@ -15,7 +20,8 @@ class Subscriptions:
     the late confirmation of an earlier subscription must not be taken for that of the last one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: Words = PLAIN) -> None:
+        self._words = words
         self._wanted: dict[bytes, None] = {}
         self._asked: set[bytes] = set()
         self._owed: dict[bytes, int] = {}
@@ -43,25 +49,30 @@ class Subscriptions:
     async def heard(self, channels: Collection[str], timeout: float) -> None:
         """Returns when all are heard; raises ``StateUnavailable`` after ``timeout`` seconds, or if one is not wanted
         any more."""
-        missing = [channel for channel in map(str.encode, channels) if not self._is_heard(channel)]
+        missing = [channel for channel in channels if not self.is_heard(channel)]
         if not missing:
             return
         try:
             async with asyncio.timeout(timeout):
                 for channel in missing:
-                    while not self._is_heard(channel):
-                        if channel not in self._wanted:
-                            raise StateUnavailable("The room is not heard any more: try again.")
-                        await asyncio.wait([self._waiter(channel)])
+                    while not self.is_heard(channel):
+                        if channel.encode() not in self._wanted:
+                            raise StateUnavailable(NOT_WANTED)
+                        await self.change(channel)
         except TimeoutError:
-            raise StateUnavailable(
-                "Redis did not confirm in time that the room is heard: try again in a moment."
-            ) from None
+            raise StateUnavailable(NOT_CONFIRMED) from None
+
+    def is_heard(self, channel: str) -> bool:
+        return self._is_heard(channel.encode())
+
+    async def change(self, channel: str) -> None:
+        """Returns when a channel that is not heard may be, or is not wanted any more."""
+        await asyncio.wait([self._waiter(channel.encode())])
 
     # What the connection says.
 
     def begin(self) -> list[bytes]:
-        """A new connection: all that it has to subscribe to, in one command."""
+        """A new connection: all that it has to subscribe to at once."""
         self.lost()
         channels = list(self._wanted)
         self._asked.update(channels)
@@ -80,7 +91,9 @@ class Subscriptions:
         for channel in (*new, *old):
             self._owed[channel] = self._owed.get(channel, 0) + 1
         self._look_whether_answered()
-        return [(name, *each) for name, each in (("SUBSCRIBE", new), ("UNSUBSCRIBE", old)) if each]
+        return self._words.commands(self._words.subscribe, new) + self._words.commands(
+            self._words.unsubscribe, old
+        )
 
     def replied(self, channel: bytes) -> None:
         """Redis has done one command for it."""
@@ -89,6 +102,25 @@ class Subscriptions:
             self._owed[channel] = owed - 1
         elif self._owed.pop(channel, 0) and self._is_heard(channel):
             self._wake(channel)
+        self._look_whether_answered()
+
+    def unsubscribed(self, channel: bytes) -> None:
+        """Redis hears it for us no more: as it was asked, or on its own account. Then it is asked again, for its answer
+        says why."""
+        if channel in self._asked:
+            self._forget(channel)
+            self._tell(channel)
+        else:
+            self.replied(channel)
+
+    def refused(self, concerns: Callable[[bytes], bool]) -> None:
+        """Redis did not do what it was asked for these channels; who still wants them says so again, by ``want``."""
+        for channel in [each for each in self._owed if concerns(each)]:
+            self._forget(channel)
+
+    def _forget(self, channel: bytes) -> None:
+        self._asked.discard(channel)
+        self._owed.pop(channel, None)
         self._look_whether_answered()
 
     def lost(self) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import socketio.exceptions
+from redis.crc import key_slot
 
 from realtime.directory import User
 from realtime.link import connector_from_settings
 from realtime.server import RealtimeServer
 from realtime.state import Outcome, RedisState, Session, Token
+from realtime.wire.channels import room_channel
 from sim.processes.cluster import RedisCluster
-from sim.processes.process import free_port
+from sim.processes.process import free_port, wait_until
 from sim.processes.redis import RedisServer
 from sim.processes.sentinel import RedisSentinelSet
 from tests.link.lab import linked
@@ -111,6 +115,12 @@ def owner_and_others(cluster: RedisCluster) -> tuple[RedisServer, list[RedisServ
     return owner, [node for node in cluster.nodes if node is not owner]
 
 
+def number_for(cluster: RedisCluster, node: RedisServer, channel: Callable[[int], str]) -> int:
+    """The first for which the channel lies at that node."""
+    wanted, size = cluster.nodes.index(node), len(cluster.nodes)
+    return next(n for n in itertools.count() if key_slot(channel(n).encode()) * size // 16384 == wanted)
+
+
 async def test_two_instances_over_a_cluster_do_everything(cluster: RedisCluster) -> None:
     async with pair(cluster.url, websocket_redis_cluster=True) as (one, two):
         await everything_works(one, two)
@@ -120,18 +130,33 @@ async def test_two_instances_over_a_cluster_do_everything(cluster: RedisCluster)
 
 
 async def test_nodes_without_state_may_die_or_hang(cluster: RedisCluster) -> None:
-    async with pair(cluster.url, websocket_redis_cluster=True) as (one, two):
+    owner, (first, second) = owner_and_others(cluster)
+    # Everybody's channel has to be at the node that stays.
+    at = number_for(cluster, owner, lambda n: room_channel(f"b{n}", "/", "channel:general"))
+    base = f"b{at}"
+    settings = {"websocket_redis_cluster": True, "realtime_bus_channel": base}
+    async with pair(cluster.url, **settings) as (one, two):
         servers = [one.server, two.server]
         async with client(one.url, "cat") as cat, client(two.url, "dan") as dan:
             await agreed(servers, [cat, dan], {"cat", "dan"})
-            _, (first, second) = owner_and_others(cluster)
             first.kill()
             await agreed(servers, [cat, dan], {"cat", "dan"})
             await asyncio.to_thread(second.pause)
             await agreed(servers, [cat, dan], {"cat", "dan"})
-            async with client(two.url, "eve"):
-                await agreed(servers, [cat, dan], {"cat", "dan", "eve"})
+
+            # Rooms of a node without an heir cannot be heard: who needs one of them is refused in time.
+            def user_room(number: int) -> str:
+                return room_channel(base, "/", f"user:u{number}")
+
+            eve, refused = (f"u{number_for(cluster, node, user_room)}" for node in (owner, first))
+            async with client(two.url, eve):
+                await agreed(servers, [cat, dan], {"cat", "dan", eve})
+            with pytest.raises(socketio.exceptions.ConnectionError):
+                async with client(two.url, refused):
+                    pass
         second.resume()
+        await asyncio.to_thread(first.start)
+        await asyncio.to_thread(wait_until, "the cluster to be whole", cluster.healthy, timeout=RECOVERY)
         # What a message needs, whichever node it enters by, is there again too.
         async with asyncio.timeout(RECOVERY):
             while not all([all((await server.ready()).values()) for server in servers]):
