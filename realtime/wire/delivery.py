@@ -116,13 +116,12 @@ class LocalDelivery(AsyncManager):
         return len(members)
 
     def _send_all(self, members: Collection[Member], wire: Wire) -> None:
-        framed = frames(wire)
-        for member in members:
-            line = member.line
-            if line is not None:
-                line.send(framed)
-            else:
-                self.send(member, wire)
+        lines = [member.line for member in members if member.line is not None]
+        others = [member for member in members if member.line is None] if len(lines) < len(members) else ()
+        if lines:
+            self.server.eio.flush.send(frames(wire), lines)
+        for member in others:
+            self.send(member, wire)
 
     def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
         """Send an event that wants an acknowledgement, under this number."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -22,6 +23,7 @@ EXTENSION = "realtime.direct"
 CHUNK = 65_536
 """Bytes that wait for the end of a turn; with more, what is there is written at once."""
 _INVALID_TEXT = 1007
+_write = os.write
 
 logger = logging.getLogger("realtime.websocket")
 
@@ -43,43 +45,60 @@ class Session(Protocol):
 
 
 class Flush:
-    """Writes once in a turn of the loop what was sent in it: several messages to a client leave in one write."""
+    """Writes at the end of a turn of the loop what was sent in it, in order: several messages to a client leave in one
+    write, and one message to many clients in as little as a loop of system calls.
+    """
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_sent", "_size")
 
     def __init__(self) -> None:
-        self._lines: list[Line] = []
+        self._sent: list[tuple[bytes, Collection[Line]]] = []
+        self._size = 0
 
-    def add(self, line: Line) -> None:
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self._write)
-        self._lines.append(line)
+    def send(self, framed: bytes, lines: Collection[Line]) -> None:
+        """The same frames to all of these."""
+        if not self._sent:
+            asyncio.get_running_loop().call_soon(self.write)
+        self._sent.append((framed, lines))
+        self._size += len(framed)
+        if self._size > CHUNK:
+            self.write()
 
-    def _write(self) -> None:
-        lines, self._lines = self._lines, []
-        for line in lines:
-            line.flush()
+    def write(self) -> None:
+        """Write all that was sent so far."""
+        sent, self._sent, self._size = self._sent, [], 0
+        if len(sent) == 1:
+            framed, lines = sent[0]
+            slow = [line for line in lines if not line.write(framed)]
+        else:
+            gathered: dict[Line, list[bytes]] = {}
+            for framed, lines in sent:
+                for line in lines:
+                    gathered.setdefault(line, []).append(framed)
+            slow = [line for line, frames in gathered.items() if not line.write(b"".join(frames))]
+        # Only now, for whoever is told may send to others.
+        for line in slow:
+            line.overflowed()
 
 
 class Line:
     """A websocket that a session has taken over.
 
-    What is sent in one turn of the loop leaves in one write: uvloop's transports gather it themselves, for others
-    `Flush` does. While the connection takes no more it waits here, where it can still be forgotten.
+    It is written through its descriptor while the transport has nothing to write; what the kernel does not take goes
+    to the transport, and from then on it waits here, where it can still be forgotten, until the transport is done.
     """
 
     __slots__ = (
         "_closed",
+        "_descriptor",
         "_flush",
         "_frames",
         "_most",
         "_open",
-        "_paused",
         "_protocol",
         "_session",
         "_size",
         "_transport",
-        "_write",
         "sent",
     )
 
@@ -87,73 +106,69 @@ class Line:
         """`most`: bytes that may wait."""
         self._protocol = protocol
         self._transport = protocol.transport
-        self._write = protocol.transport.write
+        # `pause` is to be called as soon as something waits there.
+        self._transport.set_write_buffer_limits(high=0)
+        self._descriptor = _descriptor(protocol.transport)
         self._session = session
-        self._flush = None if type(protocol.transport).__module__.startswith("uvloop") else flush
+        self._flush = flush
         self._most = most
         self._frames: list[bytes] = []
         self._size = 0
         self.sent = 0
-        """Bytes that were ever sent."""
+        """Bytes that the kernel did not take at once and that were ever kept here or handed to the transport."""
         self._closed = False
-        self._paused = not protocol.writable.is_set()
-        self._open = not self._paused and self._flush is None
+        self._open = protocol.writable.is_set()
 
     # --- out
 
     def send(self, framed: bytes) -> None:
-        """Send frames, after all that were sent before; on a closed line they go nowhere."""
+        """Send frames at the end of this turn, after all that were sent before; on a closed line they go nowhere."""
+        self._flush.send(framed, (self,))
+
+    def write(self, framed: bytes) -> bool:
+        """Write frames, or keep them; False if too much waits."""
         if self._open:
-            self.sent += len(framed)
-            write = self._write  # Python 3.11 reads a slot in a third of the time in which it calls one
+            # Here is the time that a delivery takes: nothing is looked up or counted but for what is left over. The
+            # transport closes its descriptor only after `connection_lost`, which has closed this line.
             try:
-                write(framed)
-            except Exception as error:
-                self._fail(error)
+                done = 0 if self._descriptor is None else _write(self._descriptor, framed)
+            except OSError:
+                done = 0  # the transport meets the same, and knows what to do
+            if done < len(framed):
+                self.sent += len(framed) - done
+                self._hand_over(framed[done:])
         elif not self._closed:
-            self._keep(framed)
+            self.sent += len(framed)
+            self._size += len(framed)
+            self._frames.append(framed)
+            return self.buffered() <= self._most
+        return True
 
-    def _keep(self, framed: bytes) -> None:
-        self.sent += len(framed)
-        self._size += len(framed)
-        self._frames.append(framed)
-        if self._paused:
-            self._check()
-        elif self._size > CHUNK:
-            self.flush()
-        elif len(self._frames) == 1 and self._flush is not None:
-            self._flush.add(self)
+    def _hand_over(self, framed: bytes) -> None:
+        try:
+            self._transport.write(framed)
+        except Exception as error:
+            # Whoever sends goes on: what others are to get must not be lost with it.
+            logger.error("A websocket could not be written: %r", error, exc_info=error)
+            self.abort()
 
-    def flush(self) -> None:
-        """Write what waits, or see whether too much does."""
-        if self._paused:
-            self._check()
-        elif self._frames:
-            data = b"".join(self._frames)
-            self.drop()
-            try:
-                self._write(data)
-            except Exception as error:
-                self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        # Whoever sends goes on: what others are to get must not be lost with it.
-        logger.error("A websocket could not be written: %r", error, exc_info=error)
-        self.abort()
-
-    def _check(self) -> None:
-        if self.buffered() > self._most:
-            self._session.overflowed()
+    def overflowed(self) -> None:
+        self._session.overflowed()
 
     def pause(self) -> None:
         """The connection takes no more for now."""
-        self._paused = True
         self._open = False
 
     def resume(self) -> None:
-        self._paused = False
-        self.flush()
-        self._open = not self._paused and not self._closed and self._flush is None
+        if not self._closed:
+            self._open = True
+            self._write_kept()
+
+    def _write_kept(self) -> None:
+        if self._frames:
+            framed = b"".join(self._frames)
+            self.drop()
+            self._hand_over(framed)
 
     def buffered(self) -> int:
         """Bytes that the kernel did not take yet."""
@@ -167,10 +182,10 @@ class Line:
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after all that waits; the connection ends when the client has answered it."""
         if not self._closed:
-            self.flush()
+            self._flush.write()
+            self._write_kept()
             if frame := self._protocol.begin_close(code, reason):
-                self._keep(frame)
-                self.flush()
+                self._hand_over(frame)
             self._end()
 
     def give_up(self) -> None:
@@ -322,6 +337,14 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def _let_go(self) -> None:
         # What the handshake needed; the call that used it has returned.
         del self.scope, self.request, self.response
+
+
+def _descriptor(transport: Any) -> int | None:
+    """What may be written to instead of the transport, if what is written there leaves as it is."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return None
+    connection = transport.get_extra_info("socket")
+    return None if connection is None else int(connection.fileno())
 
 
 def offered(environ: Mapping[str, Any]) -> DirectProtocol | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,32 +15,27 @@ import pytest
 from websockets import InvalidStatus, connect
 from websockets.frames import Frame, Opcode
 
-from realtime.wire import DirectProtocol, packets
+from realtime.wire import DirectProtocol, direct, packets
 from realtime.wire.limits import Limits
 
 from .lab import BOUND, Client, Instance, Polling, Websocket, event, parsed, running, serving, until
 
 
-class Written:
-    """A session's transport, with what was written to it."""
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[bytes]]:
+    """What was written, write by write, by descriptor."""
+    writes: dict[int, list[bytes]] = defaultdict(list)
 
-    def __init__(self, session: Any) -> None:
-        self.writes: list[bytes] = []
-        self.line = session.line
-        self.go_on = self.line._write
-        self.line._write = self.write
+    def write(descriptor: int, data: bytes) -> int:
+        writes[descriptor].append(data)
+        return os.write(descriptor, data)
 
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-        self.go_on(data)
+    monkeypatch.setattr(direct, "_write", write)
+    return writes
 
 
 def sessions(instance: Instance) -> list[Any]:
     return list(instance.server.eio.sockets.values())
-
-
-def spied(instance: Instance) -> list[Written]:
-    return [Written(session) for session in sessions(instance)]
 
 
 async def turn() -> None:
@@ -48,7 +45,7 @@ async def turn() -> None:
 
 
 async def test_an_emit_is_encoded_once_and_the_same_bytes_go_to_everyone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, kernel: dict[int, list[bytes]]
 ) -> None:
     made: list[str] = []
 
@@ -65,24 +62,27 @@ async def test_an_emit_is_encoded_once_and_the_same_bytes_go_to_everyone(
     note(packets.engine_packet.Packet, "encode")
     note(packets, "_frame")
     async with serving() as instance, Websocket.to(instance), Websocket.to(instance), Websocket.to(instance):
-        written = spied(instance)
+        kernel.clear()
         made.clear()
         await instance.server.emit("x", {"n": 1})
         await turn()
         assert made == ["_encoded", "encode", "_frame"]
-        first = written[0].writes[0]
+        first = next(iter(kernel.values()))[0]
         assert first.endswith(b'42["x",{"n":1}]')
-        assert all(len(each.writes) == 1 and each.writes[0] is first for each in written)
+        assert len(kernel) == 3
+        assert all(len(writes) == 1 and writes[0] is first for writes in kernel.values())
 
 
-async def test_what_is_emitted_in_one_turn_leaves_in_one_write_and_in_order() -> None:
+async def test_what_is_emitted_in_one_turn_leaves_in_one_write_and_in_order(
+    kernel: dict[int, list[bytes]],
+) -> None:
     async with serving() as instance, Websocket.to(instance) as client:
-        (written,) = spied(instance)
+        kernel.clear()
         for number in range(10):
             await instance.server.emit("x", number)
-        assert not written.writes
+        assert not kernel
         await turn()
-        assert len(written.writes) == 1
+        assert [len(writes) for writes in kernel.values()] == [1]
         assert [parsed(await client.receive())[1] for _ in range(10)] == list(range(10))
 
 
@@ -104,14 +104,15 @@ async def test_a_burst_reaches_pythons_client_by_polling_which_takes_few_packets
         assert [event for event in client.events if event[0] != "connect"] == [("x", n) for n in range(100)]
 
 
-async def test_attachments_go_the_same_way() -> None:
+async def test_attachments_go_the_same_way(kernel: dict[int, list[bytes]]) -> None:
     async with serving() as instance, Websocket.to(instance) as client:
-        (written,) = spied(instance)
+        kernel.clear()
         await instance.server.emit("blob", {"a": b"\x00" * 70_000, "b": b"\x01" * 200})
         await turn()
         assert (await client.receive()).startswith("452-")
         assert [await client.receive(), await client.receive()] == [b"\x00" * 70_000, b"\x01" * 200]
-        assert b"".join(written.writes).count(b"\x82") == 2
+        (writes,) = kernel.values()
+        assert b"".join(writes).count(b"\x82") == 2
 
 
 async def test_plain_frames_reach_a_client_that_negotiated_compression() -> None:
@@ -196,20 +197,20 @@ async def test_a_burst_beyond_the_bound_in_one_turn_does_not_close_who_reads() -
         assert instance.server.counters.slow_consumers == 0
 
 
-@pytest.mark.parametrize("gathers", [False, True], ids=["at the end of the turn", "at once, as under uvloop"])
 async def test_a_websocket_that_fails_while_it_is_written_takes_nothing_from_the_others(
-    gathers: bool, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with serving() as instance, Websocket.to(instance), Websocket.to(instance) as good:
-        bad, _ = spied(instance)
+        line = sessions(instance)[0].line
 
-        def fail(_data: bytes) -> None:
-            raise RuntimeError("broken")
+        class Broken:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(transport, name)
 
-        bad.line._write = fail
-        if gathers:
-            for session in sessions(instance):
-                session.line._flush, session.line._open = None, True
+            def write(self, _data: bytes) -> None:
+                raise RuntimeError("broken")
+
+        transport, line._transport, line._descriptor = line._transport, Broken(), None
         await instance.server.emit("x")
         assert parsed(await good.receive()) == ["x"]
         await until(lambda: len(instance.server.connections) == 1, "the end of the broken one")
