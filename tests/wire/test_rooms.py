@@ -115,9 +115,10 @@ async def test_an_emit_makes_no_task_per_recipient_and_is_queued_before_it_retur
         before = asyncio.all_tasks()
         await instance.manager.emit("x", {"n": 1})
         assert asyncio.all_tasks() == before
-        waiting = [session.line._frames for session in instance.server.eio.sockets.values()]
-        assert [len(frames) for frames in waiting] == [1, 1]
-        assert waiting[0][0] is waiting[1][0]
+        sent = instance.server.eio.flush._sent
+        sessions = instance.server.eio.sockets.values()
+        assert [line for _, lines in sent for line in lines] == [session.line for session in sessions]
+        assert all(framed is sent[0][0] for framed, _ in sent)
 
 
 async def test_a_packet_and_its_attachments_are_not_parted_by_other_emits() -> None:
