@@ -1,0 +1,88 @@
+"""One run on real processes: a scenario on a target under a plan, and what came of it, as ``sim.run`` does it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sim.baseline import Baseline, Recorder
+from sim.coverage import Orders
+from sim.plan import Plan, PlannedSchedule
+from sim.processes.lab import ProcessLab
+from sim.processes.nursery import Nursery
+from sim.run import FaultsAtMessages, Result, judge
+from sim.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where runs are made: which Redis (None: one of the lab's own), and how many instances at least."""
+
+    redis_url: str | None = None
+    redis_binary: Path | None = None
+    instances: int = 0
+
+
+def run_on_processes(
+    scenario: Scenario,
+    target: str,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    places: Places | None = None,
+    nursery: Nursery | None = None,
+    recorder: Recorder | None = None,
+) -> Result:
+    """Everything is started for this run and ended after it. Times are real seconds."""
+    places = places or Places()
+    lab = ProcessLab(
+        target,
+        PlannedSchedule(plan),
+        settings=scenario.settings,
+        skips=frozenset(plan.skips),
+        nursery=nursery,
+        redis_url=places.redis_url,
+        redis_binary=places.redis_binary,
+        instances=places.instances,
+    )
+    faults = FaultsAtMessages(lab, plan.faults, later=lambda act: asyncio.get_running_loop().call_soon(act))
+    orders = Orders()
+    lab.proxy.observers += [faults, orders, *([recorder] if recorder else [])]
+    began = time.perf_counter()
+    verdict = judge(scenario, plan, lab, lambda: lab.run(scenario.run, seed=seed, limit=scenario.limit))
+    return Result(
+        verdict.outcome,
+        plan,
+        seed,
+        verdict.invariant,
+        verdict.message,
+        verdict.missing,
+        messages=lab.proxy.messages,
+        virtual_seconds=lab.now,
+        wall_seconds=time.perf_counter() - began,
+        bitten=frozenset({*lab.schedule.bitten, *faults.bitten}),
+        evaluated=Counter(lab.checks.evaluated),
+        actions=tuple(lab.actions),
+        config=lab.config,
+        orders=orders.digest(),
+    )
+
+
+def undisturbed_on_processes(
+    scenario: Scenario,
+    target: str,
+    *,
+    seed: int = 0,
+    places: Places | None = None,
+    nursery: Nursery | None = None,
+) -> tuple[Result, Baseline]:
+    """The run without a hold or a fault, and its messages: what tries are made of."""
+    recorder = Recorder()
+    result = run_on_processes(
+        scenario, target, Plan(), seed=seed, places=places, nursery=nursery, recorder=recorder
+    )
+    hosts = frozenset(message.target for message in recorder.messages if message.target.startswith("api-"))
+    return result, Baseline(tuple(recorder.messages), hosts, scenario.derived, scenario.faults)
