@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Coverage
 from sim.plan import Plan
+from sim.processes.run import Places, run_on_processes, undisturbed_on_processes
 from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.shrink import shrink
@@ -29,6 +30,8 @@ class Attempt:
     target: str
     seed: int
     plan: Plan
+    places: Places | None = None
+    """Of real processes; None: simulated."""
 
     def __str__(self) -> str:
         return f"{self.scenario} on {self.target}, seed {self.seed}: {self.plan}"
@@ -128,7 +131,10 @@ def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Resu
 
 def attempt(wanted: Attempt) -> Result:
     """Makes a run, in whichever process."""
-    return run(find(wanted.scenario), load(wanted.target), wanted.plan, seed=wanted.seed)
+    scenario = find(wanted.scenario)
+    if wanted.places is not None:
+        return run_on_processes(scenario, wanted.target, wanted.plan, seed=wanted.seed, places=wanted.places)
+    return run(scenario, load(wanted.target), wanted.plan, seed=wanted.seed)
 
 
 def undisturbed_of(names: tuple[str, str]) -> Undisturbed:
@@ -180,10 +186,14 @@ def search(
     workers: Workers | None = None,
     watch: Watch = lambda _report: None,
     begin: Undisturbed | None = None,
+    places: Places | None = None,
 ) -> Report:
-    """As ``explore``, with the first violation as it was found. ``begin``: the undisturbed run, if there is one."""
+    """As ``explore``, with the first violation as it was found. ``begin``: the undisturbed run, if there is one.
+    ``places``: real processes instead of the simulator."""
     report = Report(scenario.name, target, strategy.name)
     began = time.perf_counter()
+    if begin is None and places is not None:
+        begin = Undisturbed(*undisturbed_on_processes(scenario, target, places=places))
     begin = begin or Undisturbed(*undisturbed(scenario, target))
     report.begin(begin.result)
     report.possible = strategy.possible(begin.baseline)
@@ -196,7 +206,7 @@ def search(
                 return
             if seconds is not None and time.perf_counter() - began > seconds:
                 return
-            yield Attempt(scenario.name, target, seed, plan)
+            yield Attempt(scenario.name, target, seed, plan, places)
 
     try:
         watch(report)

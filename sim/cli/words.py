@@ -120,7 +120,7 @@ def _first_to_json(first: Result, saved: Path | None) -> dict[str, Any]:
         "message": first.message,
         "holds": [str(hold.message) for hold in first.plan.holds],
         "faults": [str(fault) for fault in first.plan.faults],
-        "file": str(saved),
+        "file": None if saved is None else str(saved),
         "plan": first.plan.to_json(),
         "config": first.config,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Orders
 from sim.plan import Plan, PlannedSchedule
+from sim.processes.hosts import SERVE
 from sim.processes.lab import ProcessLab
 from sim.processes.nursery import Nursery
 from sim.run import FaultsAtMessages, Result, judge
@@ -33,7 +34,6 @@ def run_on_processes(
     *,
     seed: int = 0,
     places: Places | None = None,
-    nursery: Nursery | None = None,
     recorder: Recorder | None = None,
 ) -> Result:
     """Everything is started for this run and ended after it. Times are real seconds."""
@@ -43,7 +43,7 @@ def run_on_processes(
         PlannedSchedule(plan),
         settings=scenario.settings,
         skips=frozenset(plan.skips),
-        nursery=nursery,
+        nursery=_NURSERY,
         redis_url=places.redis_url,
         redis_binary=places.redis_binary,
         instances=places.instances,
@@ -71,18 +71,19 @@ def run_on_processes(
     )
 
 
+_NURSERY = Nursery(SERVE, "sim.targets.naive", "sim.targets.realtime")
+"""One for all runs of this process: it starts when it is first needed."""
+
+
 def undisturbed_on_processes(
     scenario: Scenario,
     target: str,
     *,
     seed: int = 0,
     places: Places | None = None,
-    nursery: Nursery | None = None,
 ) -> tuple[Result, Baseline]:
     """The run without a hold or a fault, and its messages: what tries are made of."""
     recorder = Recorder()
-    result = run_on_processes(
-        scenario, target, Plan(), seed=seed, places=places, nursery=nursery, recorder=recorder
-    )
+    result = run_on_processes(scenario, target, Plan(), seed=seed, places=places, recorder=recorder)
     hosts = frozenset(message.target for message in recorder.messages if message.target.startswith("api-"))
     return result, Baseline(tuple(recorder.messages), hosts, scenario.derived, scenario.faults)
