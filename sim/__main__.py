@@ -11,6 +11,7 @@ import logging
 import click
 
 from sim.cli.comparing import compare_targets
+from sim.cli.confirming import confirm
 from sim.cli.determinism import check_determinism
 from sim.cli.exploring import explore_many
 from sim.cli.looking import list_scenarios, replay_file, run_one
@@ -30,7 +31,15 @@ def main(context: click.Context, verbose: bool) -> None:
         context.call_on_close(lambda: logging.disable(logging.NOTSET))
 
 
-for command in (list_scenarios, run_one, explore_many, replay_file, compare_targets, check_determinism):
+for command in (
+    list_scenarios,
+    run_one,
+    explore_many,
+    replay_file,
+    compare_targets,
+    check_determinism,
+    confirm,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,220 @@
+"""What the simulator says of the targets, tried again on real processes: how many tries showed each fault.
+
+The figures are kept in a file beside ``races.md``, whose tables get columns of them; a part may be tried anew without
+the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from sim.explore import Attempt, Undisturbed, attempt
+from sim.processes.run import Places, undisturbed_on_processes
+from sim.run import Outcome, Result
+from sim.scenario import Scenario, find
+from sim.strategies.tries import ALONE, DELAYS, FAULT, HOLD, Tries, kind_of
+from sim.workers import Workers
+
+NAIVE, REALTIME = "naive", "realtime"
+FILE = "confirm.json"
+COLUMNS = {NAIVE: "naive on processes", REALTIME: "realtime on processes"}
+MOST_EXAMPLES = 3
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Confirmed:
+    """The tries of one scenario on one target. ``by``: of each kind of try, how many showed the fault and how many
+    there were."""
+
+    scenario: str
+    target: str
+    tries: int = 0
+    showed: int = 0
+    inconclusive: int = 0
+    failed: int = 0
+    by: dict[str, list[int]] = field(default_factory=dict)
+    invariants: dict[str, int] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+    """Of violations; of failures where there was none."""
+
+    def add(self, result: Result) -> None:
+        self.tries += 1
+        self.inconclusive += result.outcome is Outcome.INCONCLUSIVE
+        self.failed += result.outcome is Outcome.FAILED
+        counted = self.by.setdefault(kind_of(result.plan), [0, 0])
+        counted[1] += 1
+        if result.outcome is Outcome.VIOLATED:
+            self.showed += 1
+            counted[0] += 1
+            self.invariants[result.invariant] = self.invariants.get(result.invariant, 0) + 1
+        if result.outcome in (Outcome.VIOLATED, Outcome.FAILED) and len(self.examples) < MOST_EXAMPLES:
+            self.examples.append(f"{result.outcome} ({result.plan}): {result.message}")
+
+    def __str__(self) -> str:
+        """``37 of 200 (left alone 0 of 50, delays 3 of 50, …)``."""
+        said = f"{self.showed} of {self.tries}"
+        if self.showed:
+            parts = [
+                f"{kind} {self.by[kind][0]} of {self.by[kind][1]}"
+                for kind in (ALONE, DELAYS, HOLD, FAULT)
+                if kind in self.by
+            ]
+            said += f" ({', '.join(parts)})"
+        said += f", {self.inconclusive} inconclusive" if self.inconclusive else ""
+        return said + (f", {self.failed} FAILED" if self.failed else "")
+
+    def problem(self, kind: str) -> str:
+        """What is not as the simulator says; empty if all is. ``kind``: the scenario's."""
+        if self.failed:
+            return f"{self.failed} of {self.tries} tries on {self.target} failed: {self.examples[-1]}"
+        if self.target == REALTIME:
+            return (
+                f"{self.showed} of {self.tries} tries broke realtime: {self.examples[0]}"
+                if self.showed
+                else ""
+            )
+        if not self.showed:
+            return f"none of {self.tries} tries broke naive, which the simulator breaks"
+        if kind == "d" and self.by.get(ALONE, [1])[0] == 0:
+            return "a fault of the design did not show without a disturbance"
+        return ""
+
+
+@dataclass
+class Confirmation:
+    """``rows`` by scenario and target; ``made``: with what."""
+
+    rows: dict[tuple[str, str], Confirmed] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """That of a folder of reports; empty where there is none."""
+        try:
+            data = json.loads((folder / FILE).read_text())
+        except FileNotFoundError:
+            return cls()
+        rows = [Confirmed(**row) for row in data["rows"]]
+        return cls({(row.scenario, row.target): row for row in rows}, data["made"])
+
+    def save(self, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / FILE
+        rows = [asdict(self.rows[key]) for key in sorted(self.rows)]
+        path.write_text(json.dumps({"made": self.made, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    def cell(self, scenario: str, target: str) -> str:
+        found = self.rows.get((scenario, target))
+        return "" if found is None else str(found)
+
+
+def with_columns(page: str, confirmation: Confirmation) -> str:
+    """``races.md`` with a column for each target in every table of scenarios; those that it had are made anew."""
+    lines: list[str] = []
+    columns: tuple[str, ...] = ()
+    for line in page.splitlines():
+        cells = _cells(line)
+        if cells[:1] == ["scenario"] and "realtime" in cells:
+            targets = [REALTIME] if not any("naive" in cell for cell in cells) else [NAIVE, REALTIME]
+            kept = len([cell for cell in cells if cell not in COLUMNS.values()])
+            columns = tuple(targets)
+            lines.append(_line([*cells[:kept], *(COLUMNS[target] for target in targets)]))
+        elif columns and cells and set(cells[0]) == {"-"}:
+            lines.append(_line([*cells[:kept], *("---" for _ in columns)]))
+        elif columns and cells:
+            figures = (confirmation.cell(cells[0], target) for target in columns)
+            lines.append(_line([*cells[:kept], *figures]))
+        else:
+            columns = ()
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass
+class Confirming:
+    """``tries``: of each scenario on each target, by the target's name. The undisturbed run is the first of them."""
+
+    scenarios: Sequence[Scenario]
+    workers: Workers
+    tries: dict[str, int]
+    places: Places
+    watch: Watch = lambda _what, _done, _total: None
+    rows: dict[tuple[str, str], Confirmed] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Fills ``rows``; they hold what was done when it is interrupted."""
+        wanted = [
+            (scenario.name, target, self.places)
+            for target in self.tries
+            for scenario in self.scenarios
+            if target == REALTIME or (scenario.kind in "rd" and not scenario.waits)
+        ]
+        calm: list[tuple[str, str, Undisturbed]] = []
+        for place, begun in zip(wanted, self._each(_undisturbed, wanted, "undisturbed"), strict=True):
+            calm.append((place[0], place[1], begun))
+            self._row(place[0], place[1]).add(begun.result)
+        attempts = [
+            Attempt(scenario, target, seed, plan, self.places)
+            for scenario, target, begun in calm
+            for seed, plan in itertools.islice(Tries().plans(begun.baseline), self.tries[target] - 1)
+        ]
+        for tried, result in zip(attempts, self._each(attempt, attempts, "tries"), strict=True):
+            self._row(tried.scenario, tried.target).add(result)
+
+    def _row(self, scenario: str, target: str) -> Confirmed:
+        return self.rows.setdefault((scenario, target), Confirmed(scenario, target))
+
+    def _each(self, work: Callable[[Item], Answer], items: Sequence[Item], what: str) -> Iterable[Answer]:
+        done = 0
+        with closing(self.workers.map(work, items)) as answers:
+            for answer in answers:
+                self.watch(what, done, len(items))
+                if answer is not None:
+                    done += 1
+                    yield answer
+
+
+def problems(rows: Iterable[Confirmed]) -> list[str]:
+    """Sentences on where the two labs disagree, or realtime does not hold."""
+    return [f"{row.scenario}: {said}" for row in rows if (said := row.problem(find(row.scenario).kind))]
+
+
+def outcome_of(rows: Iterable[Confirmed]) -> Outcome:
+    counted: Counter[str] = Counter()
+    for row in rows:
+        counted["broken"] += row.target == REALTIME and row.showed > 0
+        counted["off"] += bool(row.problem(find(row.scenario).kind))
+    if counted["broken"]:
+        return Outcome.VIOLATED
+    return Outcome.FAILED if counted["off"] else Outcome.HELD
+
+
+def _undisturbed(wanted: tuple[str, str, Places]) -> Undisturbed:
+    scenario, target, places = wanted
+    return Undisturbed(*undisturbed_on_processes(find(scenario), target, places=places))
+
+
+def _cells(line: str) -> list[str]:
+    """Of one line of a table; none of any other line."""
+    if not line.startswith("| "):
+        return []
+    inner = line.strip().removeprefix("|").removesuffix("|")
+    return [cell.strip() for cell in inner.replace("\\|", "\0").split("|")]
+
+
+def _line(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("\0", "\\|") for cell in cells) + " |"
