@@ -9,23 +9,30 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sim.explore import Attempt, Undisturbed, attempt
+from sim.baseline import Recorder
+from sim.explore import Attempt, Undisturbed, attempt, search, undisturbed
+from sim.likeness import Names, after, names_of
+from sim.plan import Plan
 from sim.processes.run import Places, undisturbed_on_processes
-from sim.run import Outcome, Result
+from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import Scenario, find
-from sim.strategies.tries import ALONE, DELAYS, FAULT, HOLD, Tries, kind_of
+from sim.strategies import strategy
+from sim.strategies.tries import ALONE, FOUND, KINDS, Tries
+from sim.targets import load
 from sim.workers import Workers
 
 NAIVE, REALTIME = "naive", "realtime"
 FILE = "confirm.json"
 COLUMNS = {NAIVE: "naive on processes", REALTIME: "realtime on processes"}
 MOST_EXAMPLES = 3
+DESIGN_SHARE = 5
+SEARCH_SECONDS = 20.0
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -47,11 +54,11 @@ class Confirmed:
     examples: list[str] = field(default_factory=list)
     """Of violations; of failures where there was none."""
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Result, kind: str) -> None:
         self.tries += 1
         self.inconclusive += result.outcome is Outcome.INCONCLUSIVE
         self.failed += result.outcome is Outcome.FAILED
-        counted = self.by.setdefault(kind_of(result.plan), [0, 0])
+        counted = self.by.setdefault(kind, [0, 0])
         counted[1] += 1
         if result.outcome is Outcome.VIOLATED:
             self.showed += 1
@@ -64,11 +71,7 @@ class Confirmed:
         """``37 of 200 (left alone 0 of 50, delays 3 of 50, …)``."""
         said = f"{self.showed} of {self.tries}"
         if self.showed:
-            parts = [
-                f"{kind} {self.by[kind][0]} of {self.by[kind][1]}"
-                for kind in (ALONE, DELAYS, HOLD, FAULT)
-                if kind in self.by
-            ]
+            parts = [f"{kind} {self.by[kind][0]} of {self.by[kind][1]}" for kind in KINDS if kind in self.by]
             said += f" ({', '.join(parts)})"
         said += f", {self.inconclusive} inconclusive" if self.inconclusive else ""
         return said + (f", {self.failed} FAILED" if self.failed else "")
@@ -163,17 +166,37 @@ class Confirming:
             for scenario in self.scenarios
             if target == REALTIME or (scenario.kind in "rd" and not scenario.waits)
         ]
-        calm: list[tuple[str, str, Undisturbed]] = []
-        for place, begun in zip(wanted, self._each(_undisturbed, wanted, "undisturbed"), strict=True):
-            calm.append((place[0], place[1], begun))
-            self._row(place[0], place[1]).add(begun.result)
-        attempts = [
-            Attempt(scenario, target, seed, plan, self.places)
-            for scenario, target, begun in calm
-            for seed, plan in itertools.islice(Tries().plans(begun.baseline), self.tries[target] - 1)
-        ]
-        for tried, result in zip(attempts, self._each(attempt, attempts, "tries"), strict=True):
-            self._row(tried.scenario, tried.target).add(result)
+        attempts: list[tuple[Attempt, str]] = []
+        for (name, target, _places), begun in zip(
+            wanted, self._each(_begin, wanted, "undisturbed runs"), strict=True
+        ):
+            self._row(name, target).add(begun.here.result, ALONE)
+            tries = Tries(begun.found)
+            attempts += [
+                (
+                    Attempt(
+                        name,
+                        target,
+                        seed,
+                        plan,
+                        self.places,
+                        begun.names,
+                        begun.after if tries.kind_of(seed) is FOUND else None,
+                    ),
+                    tries.kind_of(seed),
+                )
+                for seed, plan in itertools.islice(
+                    tries.plans(begun.here.baseline), self._many(find(name), target) - 1
+                )
+            ]
+        results = self._each(attempt, [each for each, _kind in attempts], "tries")
+        for (tried, kind), result in zip(attempts, results, strict=True):
+            self._row(tried.scenario, tried.target).add(result, kind)
+
+    def _many(self, scenario: Scenario, target: str) -> int:
+        """What shows at each try needs few."""
+        many = self.tries[target]
+        return -(-many // DESIGN_SHARE) if scenario.kind == "d" and target == NAIVE else many
 
     def _row(self, scenario: str, target: str) -> Confirmed:
         return self.rows.setdefault((scenario, target), Confirmed(scenario, target))
@@ -203,9 +226,33 @@ def outcome_of(rows: Iterable[Confirmed]) -> Outcome:
     return Outcome.FAILED if counted["off"] else Outcome.HELD
 
 
-def _undisturbed(wanted: tuple[str, str, Places]) -> Undisturbed:
-    scenario, target, places = wanted
-    return Undisturbed(*undisturbed_on_processes(find(scenario), target, places=places))
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """``found``: the schedule by which the simulator breaks it; ``after``: what its holds wait for there; ``names``:
+    those of the simulated messages."""
+
+    here: Undisturbed
+    names: Names
+    found: Plan | None = None
+    after: Mapping[str, str] = field(default_factory=dict)
+
+
+def _begin(wanted: tuple[str, str, Places]) -> _Begun:
+    name, target, places = wanted
+    scenario = find(name)
+    simulated = Undisturbed(*undisturbed(scenario, target))
+    names = names_of(simulated.baseline.messages)
+    here = Undisturbed(*undisturbed_on_processes(scenario, target, places=places, names=names))
+    if target != NAIVE or scenario.kind != "r":
+        return _Begun(here, names)
+    searched = search(scenario, target, strategy("single-fault"), seconds=SEARCH_SECONDS, begin=simulated)
+    if searched.first is None:
+        return _Begun(here, names)
+    found, recorder = searched.first.plan, Recorder()
+    lab = make_lab(scenario, load(target), found)
+    lab.network.observers.append(recorder)
+    run(scenario, load(target), found, seed=searched.first.seed, lab=lab)
+    return _Begun(here, names, found, after(found, recorder.messages, names))
 
 
 def _cells(line: str) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Coverage
+from sim.likeness import Names, names_of
 from sim.plan import Plan
 from sim.processes.run import Places, run_on_processes, undisturbed_on_processes
 from sim.run import Outcome, Result, make_lab, run
@@ -32,6 +33,10 @@ class Attempt:
     plan: Plan
     places: Places | None = None
     """Of real processes; None: simulated."""
+    names: Names | None = None
+    """Of the messages of the simulated run, on processes."""
+    after: Mapping[str, str] | None = None
+    """See ``sim.likeness.after``."""
 
     def __str__(self) -> str:
         return f"{self.scenario} on {self.target}, seed {self.seed}: {self.plan}"
@@ -133,7 +138,15 @@ def attempt(wanted: Attempt) -> Result:
     """Makes a run, in whichever process."""
     scenario = find(wanted.scenario)
     if wanted.places is not None:
-        return run_on_processes(scenario, wanted.target, wanted.plan, seed=wanted.seed, places=wanted.places)
+        return run_on_processes(
+            scenario,
+            wanted.target,
+            wanted.plan,
+            seed=wanted.seed,
+            places=wanted.places,
+            names=wanted.names,
+            after=wanted.after,
+        )
     return run(scenario, load(wanted.target), wanted.plan, seed=wanted.seed)
 
 
@@ -192,8 +205,10 @@ def search(
     ``places``: real processes instead of the simulator."""
     report = Report(scenario.name, target, strategy.name)
     began = time.perf_counter()
-    if begin is None and places is not None:
-        begin = Undisturbed(*undisturbed_on_processes(scenario, target, places=places))
+    names = None
+    if places is not None:
+        names = names_of(undisturbed(scenario, target)[1].messages)
+        begin = begin or Undisturbed(*undisturbed_on_processes(scenario, target, places=places, names=names))
     begin = begin or Undisturbed(*undisturbed(scenario, target))
     report.begin(begin.result)
     report.possible = strategy.possible(begin.baseline)
@@ -206,7 +221,7 @@ def search(
                 return
             if seconds is not None and time.perf_counter() - began > seconds:
                 return
-            yield Attempt(scenario.name, target, seed, plan, places)
+            yield Attempt(scenario.name, target, seed, plan, places, names)
 
     try:
         watch(report)

@@ -23,6 +23,7 @@ from sim.directory_node import Lines, Users
 from sim.errors import NotStarted, SimulatorError, Unreachable
 from sim.faults import Backup
 from sim.lab import Lab
+from sim.likeness import Names
 from sim.processes.hosts import SERVE, Instance, LabRedis, OtherRedis, ask_redis
 from sim.processes.nursery import Nursery
 from sim.processes.process import LOOPBACK, START_SECONDS, Process
@@ -34,7 +35,7 @@ from sim.targets.knock import knock
 T = TypeVar("T")
 
 REDIS, DATABASE = "redis", "db"
-TOLERANCE = 1.25
+TOLERANCE = 1.1
 SLACK_SECONDS = 0.25
 """On a busy machine what must be over within some seconds may take ``TOLERANCE`` times as many, and this."""
 
@@ -44,7 +45,9 @@ CLOSE_SECONDS = 5.0
 
 class ProcessLab(Lab):
     """Made for one run. ``redis_url``: a server that is there already, whose database must be empty; it is left as it
-    was, and cannot be killed. ``instances``: so many at least, beside those that the scenario names."""
+    was, and cannot be killed. ``instances``: so many at least, beside those that the scenario names. ``names``,
+    ``after``: see ``Proxy``. ``on_the_second``: the instances' wall clocks begin a second when the lab's clock
+    starts, as in a simulated world: what is stamped with whole seconds is the same then."""
 
     def __init__(
         self,
@@ -57,11 +60,14 @@ class ProcessLab(Lab):
         redis_url: str | None = None,
         redis_binary: Path | None = None,
         instances: int = 0,
+        names: Names | None = None,
+        after: Mapping[str, str] | None = None,
+        on_the_second: bool = False,
     ) -> None:
         super().__init__(skips=skips)
         self.target = target
         self.schedule = schedule or PlainSchedule()
-        self.proxy = Proxy(lambda: self.now, self.schedule)
+        self.proxy = Proxy(lambda: self.now, self.schedule, names, after)
         self.users = Users()
         self.instances: dict[str, Instance] = {}
         self._settings = dict(settings or {})
@@ -70,6 +76,8 @@ class ProcessLab(Lab):
         self._other = None if redis_url is None else OtherRedis(redis_url)
         self._own = None if redis_url else LabRedis(self._nursery, redis_binary)
         self._least = instances
+        self._on_the_second = on_the_second
+        self._clock_offset = 0.0
         self._began: float | None = None
         self._ended: float | None = None
         self._database = (LOOPBACK, 0)
@@ -125,6 +133,10 @@ class ProcessLab(Lab):
                     self._launch(instance.name)
         if self._began is None:
             self._began = time.monotonic()
+            if self._on_the_second:
+                self._clock_offset = -(time.time() % 1.0)
+        if self._clock_offset:
+            await asyncio.gather(*(self._set_clock(name, 0.0) for name in wanted))
 
     def client(self, name: str) -> Client:
         if name not in self._clients:
@@ -205,7 +217,7 @@ class ProcessLab(Lab):
             link.reset()
 
     def do_skew(self, host: str, seconds: float) -> None:
-        self.background(self.peek(host, "clock", {"seconds": seconds}, timeout=5.0))
+        self.background(self._set_clock(host, seconds))
 
     def do_restart_redis(self, *, keep_data: bool, back_to: Backup | None = None) -> None:
         own = self._own_redis("restarted")
@@ -302,6 +314,10 @@ class ProcessLab(Lab):
             self._nursery.close()
 
     # Its own
+
+    async def _set_clock(self, host: str, ahead: float) -> None:
+        with contextlib.suppress(OSError, TimeoutError):  # it may just be dying
+            await self.peek(host, "clock", {"seconds": ahead + self._clock_offset}, timeout=5.0)
 
     def _launch(self, name: str) -> None:
         self._stalled_until.pop(name, None)

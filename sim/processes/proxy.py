@@ -1,7 +1,9 @@
 """A TCP proxy between the hosts of a lab: every link between two of them passes it and may be slow, cut, or torn.
 
-It names messages as the simulated network does (``api-1→redis #7``): a message is what came in one piece, towards
-Redis and from it made of whole commands and replies. What a cut link does not let through is sent on when it is
+It names messages as the simulated network does (``api-1→redis #7``), or by their likes in a simulated run: a message
+is what came in one piece, towards Redis and from it made of whole commands and replies.
+
+What a cut link does not let through is sent on when it is
 mended, as TCP does; a connection that is opened meanwhile is accepted here, and gets no further.
 """
 
@@ -13,10 +15,12 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sim.commands import commands
+from sim.likeness import Likeness, Names
 from sim.processes.process import LOOPBACK
 from sim.processes.resp import Values, is_published
 from sim.schedule import BASE_LATENCY, Message, Schedule
@@ -30,6 +34,7 @@ SEGMENT_BYTES = 1460
 """As on Ethernet: with the segments of loopback, 64 KiB long, the kernel keeps megabytes for who does not read."""
 
 CONNECT_SECONDS = 10.0
+LONGEST_TURN = 2.0
 
 Upstream = Callable[[], tuple[str, int]]
 """Where a link leads, asked at every connection: a server may be started anew somewhere else."""
@@ -79,9 +84,22 @@ class Lane:
 
 
 class Proxy:
-    """All links of one lab. ``clock``: the lab's; ``schedule``: how long each message is held."""
+    """All links of one lab. ``clock``: the lab's; ``schedule``: how long each message is held; ``names``: those of the
+    messages of another run, for their likes here. Others are numbered beyond: ``api-1→redis +3``. ``after``: messages
+    that wait until another one to Redis was answered, instead of the time that the schedule says."""
 
-    def __init__(self, clock: Callable[[], float], schedule: Schedule) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        schedule: Schedule,
+        names: Names | None = None,
+        after: Mapping[str, str] | None = None,
+    ) -> None:
+        self._after = dict(after or {})
+        self._answered = {name: asyncio.Event() for name in self._after.values()}
+        self._unanswered: dict[str, list[str]] = {}
+        self._names = names
+        self._likeness = Likeness()
         self.clock = clock
         self.schedule = schedule
         self.observers: list[Observer] = []
@@ -110,17 +128,40 @@ class Proxy:
     def message(self, lane: Lane, kind: str, data: bytes) -> tuple[Message, float]:
         """Names one, and says when it is due on the monotonic clock."""
         self.messages += 1
-        self._sent[lane.name] += 1
         now = self.clock()
-        message = Message(f"{lane.name} #{self._sent[lane.name]}", lane.source, lane.target, kind, data, now)
-        delay = max(0.0, self.schedule.delay(message) - BASE_LATENCY) + lane.latency
+        message = Message(self._name(lane, kind, data), lane.source, lane.target, kind, data, now)
+        delay = max(0.0, self.schedule.delay(message) - BASE_LATENCY)
+        if message.name in self._after:
+            delay = 0.0
+        delay += lane.latency
+        for name in self._unanswered.pop(lane.target, ()) if lane.source == "redis" else ():
+            self._answered[name].set()
         for observer in self.observers:
             observer.sent(message, now + delay)
         return message, time.monotonic() + delay
 
+    async def its_turn(self, message: Message) -> None:
+        """Waits for what has to come before it, for a time."""
+        if message.name in self._after:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._answered[self._after[message.name]].wait(), LONGEST_TURN)
+
     def arrived(self, message: Message) -> None:
+        if message.name in self._answered:
+            self._unanswered.setdefault(message.source, []).append(message.name)
         for observer in self.observers:
             observer.arrived(message, self.clock())
+
+    def _name(self, lane: Lane, kind: str, data: bytes) -> str:
+        mark = "#"
+        if self._names is not None:
+            found = tuple(commands(data)) if lane.redis and lane.target == "redis" else ()
+            known = self._names.get(self._likeness.of(lane.source, lane.target, kind, found))
+            if known is not None:
+                return known
+            mark = "+"
+        self._sent[lane.name] += 1
+        return f"{lane.name} {mark}{self._sent[lane.name]}"
 
     async def close(self) -> None:
         for link in self._links.values():
@@ -283,6 +324,7 @@ class Connection:
         """Waits until it is time and the lane passes; whether it does."""
         if (left := due - time.monotonic()) > 0:
             await asyncio.sleep(left)
+        await self.link.proxy.its_turn(message)
         await lane.passing()
         if lane.void:
             return False

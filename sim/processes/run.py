@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Orders
+from sim.likeness import Names
 from sim.plan import Plan, PlannedSchedule
 from sim.processes.hosts import SERVE
 from sim.processes.lab import ProcessLab
@@ -34,9 +36,12 @@ def run_on_processes(
     *,
     seed: int = 0,
     places: Places | None = None,
+    names: Names | None = None,
+    after: Mapping[str, str] | None = None,
     recorder: Recorder | None = None,
 ) -> Result:
-    """Everything is started for this run and ended after it. Times are real seconds."""
+    """Everything is started for this run and ended after it. Times are real seconds. ``names``, ``after``: see
+    ``Proxy``."""
     places = places or Places()
     lab = ProcessLab(
         target,
@@ -47,6 +52,9 @@ def run_on_processes(
         redis_url=places.redis_url,
         redis_binary=places.redis_binary,
         instances=places.instances,
+        names=names,
+        after=after,
+        on_the_second=names is not None,
     )
     faults = FaultsAtMessages(lab, plan.faults, later=lambda act: asyncio.get_running_loop().call_soon(act))
     orders = Orders()
@@ -81,9 +89,12 @@ def undisturbed_on_processes(
     *,
     seed: int = 0,
     places: Places | None = None,
+    names: Names | None = None,
 ) -> tuple[Result, Baseline]:
     """The run without a hold or a fault, and its messages: what tries are made of."""
     recorder = Recorder()
-    result = run_on_processes(scenario, target, Plan(), seed=seed, places=places, recorder=recorder)
+    result = run_on_processes(
+        scenario, target, Plan(), seed=seed, places=places, names=names, recorder=recorder
+    )
     hosts = frozenset(message.target for message in recorder.messages if message.target.startswith("api-"))
     return result, Baseline(tuple(recorder.messages), hosts, scenario.derived, scenario.faults)

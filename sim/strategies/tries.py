@@ -1,22 +1,22 @@
 """Tries on real processes: no two runs are the same there, so a disturbance is drawn from a seed, again and again.
 
-Of four tries one is left alone, in one every message has a delay of its own, and in two a single message is held, or
-something breaks at it. Messages are named as in one undisturbed run; where another run has no such message, nothing
-happens to it.
+Of four tries one is left alone, in one every message has a delay of its own, in one a single message is held or
+something breaks at it, and one is the schedule that the simulator found, if it found one. Messages are named as in the
+simulated run; where another run has no such message, nothing happens to it.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sim.baseline import Baseline, Sent
 from sim.plan import CRASH, PAUSE, Fault, Plan
-from sim.schedule import Hold
 from sim.strategies.single_fault import AT_REDIS, REDIS, SECONDS, inversions
 
-ALONE, DELAYS, HOLD, FAULT = "left alone", "delays", "a hold", "a fault"
+KINDS = ALONE, DELAYS, FOUND, DRAWN = "left alone", "delays", "the simulator's schedule", "a hold or fault"
 
 LONGEST_JITTER = (0.004, 0.02, 0.05)
 NEAREST = 40
@@ -27,10 +27,13 @@ EXTRA_SECONDS = 0.03
 
 
 class Tries:
-    """``plans`` never ends."""
+    """``plans`` never ends. ``found``: the simulator's schedule, for messages of the baseline."""
 
     name = "tries"
     endless = True
+
+    def __init__(self, found: Plan | None = None) -> None:
+        self._found = found
 
     def possible(self, baseline: Baseline) -> None:
         return None
@@ -40,30 +43,32 @@ class Tries:
         for seed in itertools.count(1):
             yield seed, self._draw(random.Random(f"try {seed}"), seed, baseline, swaps)
 
-    def _draw(self, dice: random.Random, seed: int, baseline: Baseline, swaps: list[Plan]) -> Plan:
-        if seed % 4 == 0 or baseline.derived:
+    def kind_of(self, seed: int) -> str:
+        """What is tried under this seed, one of ``KINDS``; that of 0 is left alone."""
+        kind = KINDS[seed % len(KINDS)]
+        return DRAWN if kind is FOUND and not self._found else kind
+
+    def _draw(self, dice: random.Random, seed: int, baseline: Baseline, swaps: Sequence[Plan]) -> Plan:
+        kind = self.kind_of(seed)
+        if kind is ALONE or baseline.derived:
             return Plan()
-        if seed % 4 == 1:
+        if kind is DELAYS:
             return Plan(jitter_seed=seed, jitter_seconds=dice.choice(LONGEST_JITTER))
-        wanted = baseline.faults or ((CRASH, PAUSE) if seed % 8 == 3 else ())
-        if wanted and (seed % 4 == 3 or not swaps):
-            kind = dice.choice(wanted)
-            places = [message for message in baseline.messages if _fits(kind, message, baseline)]
-            if places:
-                return Plan(faults=(Fault(kind, dice.choice(places).name, SECONDS.get(kind, 0.0)),))
+        if kind is FOUND:
+            assert self._found is not None
+            return self._found
+        faults = [
+            Fault(kind, message.name, SECONDS.get(kind, 0.0))
+            for kind in baseline.faults or (CRASH, PAUSE)
+            for message in baseline.messages
+            if _fits(kind, message, baseline)
+        ]
+        if faults and (not swaps or dice.random() < (0.7 if baseline.faults else 0.3)):
+            return Plan(faults=(dice.choice(faults),))
         if not swaps:
             return Plan()
         hold = dice.choice(swaps).holds[0]
-        return Plan(holds=(Hold(hold.message, round(hold.seconds + dice.uniform(0.0, EXTRA_SECONDS), 4)),))
-
-
-def kind_of(plan: Plan) -> str:
-    """Which of the four a try was."""
-    if plan.faults:
-        return FAULT
-    if plan.holds:
-        return HOLD
-    return ALONE if plan.jitter_seed is None else DELAYS
+        return Plan(holds=(replace(hold, seconds=round(hold.seconds + dice.uniform(0.0, EXTRA_SECONDS), 4)),))
 
 
 def _fits(kind: str, message: Sent, baseline: Baseline) -> bool:
