@@ -189,6 +189,8 @@ class Confirming:
                     tries.plans(begun.here.baseline), self._many(find(name), target) - 1
                 )
             ]
+        # By turns, so that what was done when it is interrupted is as much of each.
+        attempts.sort(key=lambda each: each[0].seed)
         results = self._each(attempt, [each for each, _kind in attempts], "tries")
         for (tried, kind), result in zip(attempts, results, strict=True):
             self._row(tried.scenario, tried.target).add(result, kind)
