@@ -10,6 +10,7 @@ import logging
 
 import click
 
+from sim.cli.chaos import chaos
 from sim.cli.comparing import compare_targets
 from sim.cli.confirming import confirm
 from sim.cli.determinism import check_determinism
@@ -39,6 +40,7 @@ for command in (
     compare_targets,
     check_determinism,
     confirm,
+    chaos,
 ):
     main.add_command(command)
 

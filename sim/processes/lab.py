@@ -227,7 +227,7 @@ class ProcessLab(Lab):
     def do_kill_connections(self) -> None:
         addresses = [address for link in self.proxy.of(REDIS) for address in link.local_addresses()]
         kills = [("CLIENT", "KILL", "ADDR", address) for address in addresses]
-        self.background(self._ask_redis(*kills))
+        self.background(self.ask_redis(*kills))
 
     def do_lose_published(self, host: str, *, lose: bool) -> None:
         lane = self.proxy.lane(REDIS, host)
@@ -365,7 +365,8 @@ class ProcessLab(Lab):
             raise Unreachable(f"the Redis of --redis-url cannot be {done}: leave the option away")
         return self._own
 
-    async def _ask_redis(self, *commands: tuple[str | int, ...]) -> None:
+    async def ask_redis(self, *commands: tuple[str | int, ...]) -> None:
+        """Some commands, on a connection of their own; a Redis that does not answer is none the wiser."""
         with contextlib.suppress(redis.RedisError, OSError):
             await ask_redis(self._redis.url, *commands)
 

@@ -203,6 +203,11 @@ class Link:
         for connection in list(self._connections):
             connection.reset()
 
+    def half_close(self) -> None:
+        """As if who opened them had nothing more to say: the other side may still talk."""
+        for connection in list(self._connections):
+            connection.half_close()
+
     def reset_at(self, host: str) -> None:
         """Resets the connections at this end only."""
         for connection in list(self._connections):
@@ -352,6 +357,10 @@ class Connection:
         for writer in (self._near, self._far):
             _reset(writer)
         self._over.set()
+
+    def half_close(self) -> None:
+        if self._far is not None and not self._far.is_closing():
+            self._far.write_eof()
 
     def reset_at(self, far: bool) -> None:
         _reset(self._far if far else self._near)
