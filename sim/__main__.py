@@ -15,6 +15,7 @@ from sim.cli.comparing import compare_targets
 from sim.cli.confirming import confirm
 from sim.cli.determinism import check_determinism
 from sim.cli.exploring import explore_many
+from sim.cli.including import inclusion
 from sim.cli.looking import list_scenarios, replay_file, run_one
 
 
@@ -41,6 +42,7 @@ for command in (
     check_determinism,
     confirm,
     chaos,
+    inclusion,
 ):
     main.add_command(command)
 

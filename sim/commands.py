@@ -39,7 +39,7 @@ def commands(data: bytes) -> Iterator[Command]:
         except ValueError:
             return
         if words:
-            yield _command([word.decode(errors="replace") for word in words])
+            yield of_words([word.decode(errors="replace") for word in words])
 
 
 def conflict(one: Command, other: Command) -> bool:
@@ -52,7 +52,8 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     return int(data[at + 1 : end]), end + 2
 
 
-def _command(words: list[str]) -> Command:
+def of_words(words: list[str]) -> Command:
+    """A command by its first words: the name, and those among which its key is."""
     name = words[0].upper()
     if name in KEYLESS or len(words) < 2:
         return Command(name, "", False)

@@ -25,6 +25,7 @@ from sim.faults import Backup
 from sim.lab import Lab
 from sim.likeness import Names
 from sim.processes.hosts import SERVE, Instance, LabRedis, OtherRedis, ask_redis
+from sim.processes.monitor import Monitor
 from sim.processes.nursery import Nursery
 from sim.processes.process import LOOPBACK, START_SECONDS, Process
 from sim.processes.proxy import Link, Proxy
@@ -47,7 +48,8 @@ class ProcessLab(Lab):
     """Made for one run. ``redis_url``: a server that is there already, whose database must be empty; it is left as it
     was, and cannot be killed. ``instances``: so many at least, beside those that the scenario names. ``names``,
     ``after``: see ``Proxy``. ``on_the_second``: the instances' wall clocks begin a second when the lab's clock
-    starts, as in a simulated world: what is stamped with whole seconds is the same then."""
+    starts, as in a simulated world: what is stamped with whole seconds is the same then. ``monitored``:
+    ``monitor`` keeps which commands came to Redis, in their order."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class ProcessLab(Lab):
         names: Names | None = None,
         after: Mapping[str, str] | None = None,
         on_the_second: bool = False,
+        monitored: bool = False,
     ) -> None:
         super().__init__(skips=skips)
         self.target = target
@@ -78,6 +81,7 @@ class ProcessLab(Lab):
         self._least = instances
         self._on_the_second = on_the_second
         self._clock_offset = 0.0
+        self.monitor = Monitor(self.proxy.origins.get) if monitored else None
         self._began: float | None = None
         self._ended: float | None = None
         self._database = (LOOPBACK, 0)
@@ -286,6 +290,10 @@ class ProcessLab(Lab):
             else:
                 assert self._own is not None
                 self._own.start()
+            if self.monitor is not None:
+                began = asyncio.Event()
+                self.background(self.monitor.listen(*self._redis.address, began))
+                await began.wait()
             yield
             served.close()
         finally:

@@ -104,6 +104,8 @@ class Proxy:
         self.schedule = schedule
         self.observers: list[Observer] = []
         self.messages = 0
+        self.origins: dict[str, str] = {}
+        """Which host is behind a connection, by the address that the server at its end sees."""
         self._links: dict[tuple[str, str], Link] = {}
         self._sent: Counter[str] = Counter()
 
@@ -289,6 +291,7 @@ class Connection:
             self.reset()
             return False
         self._far_reader, self._far = await asyncio.open_connection(sock=far, limit=PIECE)
+        self.link.proxy.origins[self.local_address] = self.link.up.source
         return await self._arrives(self.link.down, *self.link.proxy.message(self.link.down, "accept", b""))
 
     async def _flow(self, lane: Lane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,6 +15,7 @@ from sim.likeness import Names
 from sim.plan import Plan, PlannedSchedule
 from sim.processes.hosts import SERVE
 from sim.processes.lab import ProcessLab
+from sim.processes.monitor import Seen
 from sim.processes.nursery import Nursery
 from sim.run import FaultsAtMessages, Result, judge
 from sim.scenario import Scenario
@@ -39,9 +40,10 @@ def run_on_processes(
     names: Names | None = None,
     after: Mapping[str, str] | None = None,
     recorder: Recorder | None = None,
+    seen: list[Seen] | None = None,
 ) -> Result:
     """Everything is started for this run and ended after it. Times are real seconds. ``names``, ``after``: see
-    ``Proxy``."""
+    ``Proxy``. ``seen``: gets the commands that came to Redis, in their order."""
     places = places or Places()
     lab = ProcessLab(
         target,
@@ -55,12 +57,15 @@ def run_on_processes(
         names=names,
         after=after,
         on_the_second=names is not None,
+        monitored=seen is not None,
     )
     faults = FaultsAtMessages(lab, plan.faults, later=lambda act: asyncio.get_running_loop().call_soon(act))
     orders = Orders()
     lab.proxy.observers += [faults, orders, *([recorder] if recorder else [])]
     began = time.perf_counter()
     verdict = judge(scenario, plan, lab, lambda: lab.run(scenario.run, seed=seed, limit=scenario.limit))
+    if seen is not None and lab.monitor is not None:
+        seen += lab.monitor.seen
     return Result(
         verdict.outcome,
         plan,
