@@ -38,8 +38,12 @@ def by_key(seen: Iterable[tuple[str, Command]]) -> dict[str, list[Step]]:
     found: dict[str, list[Step]] = {}
     for who, command in seen:
         if command.key:
-            found.setdefault(command.key, []).append((who, command.name, command.writes))
+            found.setdefault(command.key, []).append(_step(who, command))
     return {key: steps for key, steps in found.items() if any(writes for _who, _name, writes in steps)}
+
+
+def _step(who: str, command: Command) -> Step:
+    return who, f"{command.name} {command.said}", command.writes
 
 
 def replay_order(
@@ -76,8 +80,7 @@ def _first_too_early(
     for message in messages:
         for command in message.commands:
             if command.key in wanted:
-                step = (message.source, command.name, command.writes)
-                steps.setdefault(command.key, []).append((step, message))
+                steps.setdefault(command.key, []).append((_step(message.source, command), message))
     found = [early for key, those in steps.items() if (early := _too_early(wanted[key], those)) is not None]
     return min(found, key=lambda early: early[0].arrives_at, default=None)
 

@@ -12,6 +12,8 @@ from sim.processes.resp import command
 
 _LINE = re.compile(rb"\+[\d.]+ \[\d+ ([^\]]+)\] (.*)")
 _WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 _LIMIT = 4 << 20
 
 Seen = tuple[str, Command]
@@ -43,5 +45,14 @@ class Monitor:
         who = None if found is None else self._who(found[1].decode())
         if found is not None and who is not None:
             # The keys of all commands here are among the first words.
-            words = [word.decode(errors="replace") for word in _WORD.findall(found[2], 0)[:4]]
+            words = [_unquoted(word).decode(errors="replace") for word in _WORD.findall(found[2], 0)[:4]]
             self.seen.append((who, of_words(words)))
+
+
+def _unquoted(word: bytes) -> bytes:
+    """As MONITOR quotes: like a string of C."""
+    return _ESCAPE.sub(lambda escape: bytes([_byte(escape[1])]), word)
+
+
+def _byte(escape: bytes) -> int:
+    return int(escape[1:], 16) if escape[:1] == b"x" else _LETTERS.get(escape, escape)[0]
