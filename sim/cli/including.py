@@ -30,7 +30,7 @@ from sim.targets import load
 from sim.workers import Processes
 
 USUAL = ("user-pool-lost-update", "reload-goes-offline", "usage-lost-update")
-"""Not ``stale-user-list``: python-socketio tells its own clients before it publishes, so that what those see last is not
+"""Not ``stale-user-list``: python-socketio tells its own clients before it publishes, so what those see last is not
 decided by the order at Redis alone."""
 
 

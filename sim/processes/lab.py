@@ -357,10 +357,15 @@ class ProcessLab(Lab):
 
     def _note_of(self, name: str) -> Note:
         def note(what: str, event: str, data: Any) -> None:
-            if name not in self._gone:
+            if name not in self._gone and self._ended is None:
                 self.history.add(self.now, name, what, event, data)
 
         return note
+
+    @property
+    def redis_url(self) -> str:
+        """Of the Redis itself, past the proxy."""
+        return self._redis.url
 
     @property
     def _redis(self) -> LabRedis | OtherRedis:

@@ -85,6 +85,7 @@ class Nursery:
         with self._lock:
             process = self._running()
             assert process.stdin is not None
+            log.touch()
             order = {"argv": list(argv), "env": dict(os.environ if env is None else env), "log": str(log)}
             try:
                 process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -115,9 +116,11 @@ class Nursery:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            # A session of its own: Ctrl-C is for the owner, which ends what it started.
+            # It finds what this process finds. Ctrl-C is for the owner, which ends what it started.
+            path = os.pathsep.join(each or os.getcwd() for each in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sim.processes.nursery", *self._modules],
+                env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
