@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sim.baseline import Recorder
-from sim.explore import Attempt, Undisturbed, attempt, search, undisturbed
-from sim.likeness import Names, after, names_of
+from sim.explore import Attempt, Undisturbed, attempt, begin_on_processes, search, undisturbed
+from sim.likeness import Names, after
 from sim.plan import Plan
-from sim.processes.run import Places, undisturbed_on_processes
+from sim.processes.run import Places
 from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.strategies import strategy
@@ -32,7 +32,8 @@ FILE = "confirm.json"
 COLUMNS = {NAIVE: "naive on processes", REALTIME: "realtime on processes"}
 MOST_EXAMPLES = 3
 DESIGN_SHARE = 5
-SEARCH_SECONDS = 20.0
+SEARCHED = 300
+"""Schedules that are tried at most to break naive in the simulator: it takes thirty, mostly."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -240,14 +241,14 @@ class _Begun:
 
 
 def _begin(wanted: tuple[str, str, Places]) -> _Begun:
-    name, target, places = wanted
+    name, target, _places = wanted
     scenario = find(name)
-    simulated = Undisturbed(*undisturbed(scenario, target))
-    names = names_of(simulated.baseline.messages)
-    here = Undisturbed(*undisturbed_on_processes(scenario, target, places=places, names=names))
+    here = begin_on_processes(wanted)
+    names = here.names
     if target != NAIVE or scenario.kind != "r":
         return _Begun(here, names)
-    searched = search(scenario, target, strategy("single-fault"), seconds=SEARCH_SECONDS, begin=simulated)
+    simulated = Undisturbed(*undisturbed(scenario, target))
+    searched = search(scenario, target, strategy("single-fault"), schedules=SEARCHED, begin=simulated)
     if searched.first is None:
         return _Begun(here, names)
     found, recorder = searched.first.plan, Recorder()

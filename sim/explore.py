@@ -48,6 +48,8 @@ class Undisturbed:
 
     result: Result
     baseline: Baseline
+    names: Names = field(default_factory=dict)
+    """Of the messages of the simulated run, on processes."""
 
 
 @dataclass
@@ -202,13 +204,10 @@ def search(
     places: Places | None = None,
 ) -> Report:
     """As ``explore``, with the first violation as it was found. ``begin``: the undisturbed run, if there is one.
-    ``places``: real processes instead of the simulator."""
+    ``places``: real processes instead of the simulator; it has to be given with ``begin``."""
     report = Report(scenario.name, target, strategy.name)
     began = time.perf_counter()
-    names = None
-    if places is not None:
-        names = names_of(undisturbed(scenario, target)[1].messages)
-        begin = begin or Undisturbed(*undisturbed_on_processes(scenario, target, places=places, names=names))
+    names = None if begin is None or places is None else begin.names
     begin = begin or Undisturbed(*undisturbed(scenario, target))
     report.begin(begin.result)
     report.possible = strategy.possible(begin.baseline)
@@ -241,6 +240,15 @@ def search(
         report.interrupted = True
     report.wall_seconds = time.perf_counter() - began
     return report
+
+
+def begin_on_processes(wanted: tuple[str, str, Places]) -> Undisturbed:
+    """The undisturbed run on processes, with the names that its messages have in the simulator."""
+    name, target, places = wanted
+    scenario = find(name)
+    names = names_of(undisturbed(scenario, target)[1].messages)
+    result, baseline = undisturbed_on_processes(scenario, target, places=places, names=names)
+    return Undisturbed(result, baseline, names)
 
 
 def shrunk(

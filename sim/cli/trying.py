@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 
 import click
 
@@ -13,7 +14,7 @@ from sim.cli.ending import FAILED, fail, status_of
 from sim.cli.progress import Bar
 from sim.cli.words import MOST_NAMED, report_to_json
 from sim.errors import SimulatorError
-from sim.explore import Report, search
+from sim.explore import Report, Undisturbed, begin_on_processes, search
 from sim.interrupt import Interrupt
 from sim.processes.process import ProcessError
 from sim.processes.run import Places
@@ -47,6 +48,7 @@ def explore_on_processes(
                 interrupt.check()
 
             for scenario in chosen:
+                begin = _begin(scenario, target, places, hands, interrupt)
                 report = search(
                     scenario,
                     target,
@@ -56,6 +58,7 @@ def explore_on_processes(
                     stop_at_first=False,
                     workers=hands,
                     watch=watch,
+                    begin=begin,
                     places=places,
                 )
                 outcomes.append(report.outcome)
@@ -63,9 +66,22 @@ def explore_on_processes(
                 click.echo(json.dumps(shown) if as_json else lines_of_tries(report))
                 if report.interrupted:
                     break
+    except KeyboardInterrupt:
+        fail("interrupted before the first try", FAILED)
     except (SimulatorError, ProcessError) as error:
         fail(str(error), FAILED)
     sys.exit(status_of(outcomes))
+
+
+def _begin(
+    scenario: Scenario, target: str, places: Places, hands: Processes, interrupt: Interrupt
+) -> Undisturbed:
+    with closing(hands.map(begin_on_processes, [(scenario.name, target, places)])) as answers:
+        for answer in answers:
+            interrupt.check()
+            if answer is not None:
+                return answer
+    raise SimulatorError(f"{scenario.name} was not run")
 
 
 def lines_of_tries(report: Report) -> str:

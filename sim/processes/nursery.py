@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -207,6 +208,8 @@ class _Birthplace:
             status = 1
             try:
                 status = _run(order, self._modules, (self._wakes, self._woken))
+            except BaseException:
+                _leave_word(order["log"])
             finally:
                 os._exit(status)
         self._children.add(pid)
@@ -223,6 +226,12 @@ class _Birthplace:
 
 def _tell(what: dict[str, int]) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
+
+
+def _leave_word(log: str) -> None:
+    """Why a fork did not come to do what it was ordered."""
+    with open(log, "a") as out:
+        traceback.print_exc(file=out)
 
 
 def _run(order: dict[str, Any], modules: frozenset[str], pipes: tuple[int, int]) -> int:
