@@ -19,7 +19,7 @@ from sim.interrupt import Interrupt
 from sim.processes.chaos.report import conclusion, to_json, write
 from sim.processes.chaos.session import Session
 from sim.processes.process import ProcessError
-from sim.processes.redis import find_server, server_version
+from sim.processes.redis import NoRedisServer, find_server, server_version
 
 
 @click.command("chaos")
@@ -55,8 +55,10 @@ def chaos(faults: int, instances: int, clients: int, seed: int | None, reports: 
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(session.run(redis_binary=found, watch=watch))
             session.interrupted = interrupt.pressed
-    except (SimulatorError, ProcessError) as error:
+    except NoRedisServer as error:
         fail(str(error), FAILED)
+    except (SimulatorError, ProcessError) as error:
+        session.failed = str(error)
     version = server_version(found)
     written = write(session, reports, server=f"{version.product} {version.major}.{version.minor}")
     if as_json:
@@ -64,4 +66,4 @@ def chaos(faults: int, instances: int, clients: int, seed: int | None, reports: 
     else:
         for line in [*conclusion(session), f"written: {', '.join(map(str, written))}"]:
             click.echo(line)
-    sys.exit(VIOLATED if session.broken else FAILED if session.interrupted else HELD)
+    sys.exit(VIOLATED if session.broken else FAILED if session.interrupted or session.failed else HELD)

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sim.commands import commands
@@ -35,6 +36,7 @@ SEGMENT_BYTES = 1460
 
 CONNECT_SECONDS = 10.0
 LONGEST_TURN = 2.0
+ACCEPT_AGAIN_SECONDS = 0.05
 
 Upstream = Callable[[], tuple[str, int]]
 """Where a link leads, asked at every connection: a server may be started anew somewhere else."""
@@ -221,14 +223,18 @@ class Link:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):  # closed
-            while True:
+        while self._listener.fileno() >= 0:
+            try:
                 accepted, _address = await loop.sock_accept(self._listener)
-                connection = Connection(self, accepted)
-                self._connections[connection] = None
-                self._task(connection.run()).add_done_callback(
-                    lambda _task, connection=connection: self._connections.pop(connection, None)  # type: ignore[misc]
-                )
+            except OSError:  # it was closed, or there is no room for one more just now
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+                continue
+            connection = Connection(self, accepted)
+            self._connections[connection] = None
+            self._task(connection.run()).add_done_callback(partial(self._forget, connection))
+
+    def _forget(self, connection: Connection, _task: asyncio.Task[None]) -> None:
+        self._connections.pop(connection, None)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

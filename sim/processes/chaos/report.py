@@ -22,6 +22,10 @@ def conclusion(session: Session) -> list[str]:
     said = [f"broken: {line}" for line in session.broken]
     if session.interrupted:
         said.append(f"interrupted after {len(session.struck)} of {session.faults} faults")
+    if session.failed:
+        said.append(
+            f"the lab failed after {len(session.struck)} of {session.faults} faults: {session.failed}"
+        )
     if not said:
         said.append("every invariant held")
     ghosts = [each.ghosts for each in session.struck if each.ghosts is not None]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +87,8 @@ class Session:
     struck: list[Struck] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     interrupted: bool = False
+    failed: str = ""
+    """Why the lab could not go on."""
     seconds: float = 0.0
 
     async def run(
@@ -100,7 +103,7 @@ class Session:
         dice = random.Random(self.seed)
         lab = ProcessLab("realtime", settings=SETTINGS, redis_url=redis_url, redis_binary=redis_binary)
         names = [f"api-{number}" for number in range(1, self.instances + 1)]
-        async with lab.opened():
+        async with lab.opened(), self._timed(lab):
             await lab.start(*names)
             crowd = Crowd(lab, names, self.clients, dice)
             await crowd.come()
@@ -111,6 +114,12 @@ class Session:
                     await self._strike(number, kind, scene, lambda: watch(self))
                     watch(self)
             self._judge(crowd)
+
+    @contextlib.asynccontextmanager
+    async def _timed(self, lab: ProcessLab) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
             self.seconds = round(lab.now, 1)
 
     async def _strike(self, number: int, kind: str, scene: Scene, watch: Callable[[], None]) -> None:
