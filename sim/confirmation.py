@@ -42,7 +42,7 @@ Answer = TypeVar("Answer")
 @dataclass
 class Confirmed:
     """The tries of one scenario on one target. ``by``: of each kind of try, how many showed the fault and how many
-    there were."""
+    there were. ``failed``: what the lab could not run to its end is no try."""
 
     scenario: str
     target: str
@@ -53,20 +53,36 @@ class Confirmed:
     by: dict[str, list[int]] = field(default_factory=dict)
     invariants: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
-    """Of violations; of failures where there was none."""
+    """Of failures, then of violations."""
 
     def add(self, result: Result, kind: str) -> None:
+        if result.outcome is Outcome.FAILED:
+            self.failed += 1
+            self.examples = [f"failed ({result.plan}): {result.message}", *self.examples][:MOST_EXAMPLES]
+            return
         self.tries += 1
         self.inconclusive += result.outcome is Outcome.INCONCLUSIVE
-        self.failed += result.outcome is Outcome.FAILED
         counted = self.by.setdefault(kind, [0, 0])
         counted[1] += 1
         if result.outcome is Outcome.VIOLATED:
             self.showed += 1
             counted[0] += 1
             self.invariants[result.invariant] = self.invariants.get(result.invariant, 0) + 1
-        if result.outcome in (Outcome.VIOLATED, Outcome.FAILED) and len(self.examples) < MOST_EXAMPLES:
-            self.examples.append(f"{result.outcome} ({result.plan}): {result.message}")
+            if len(self.examples) < MOST_EXAMPLES:
+                self.examples.append(f"{result.plan}: {result.message}")
+
+    def add_all(self, more: Confirmed) -> None:
+        """The tries of another time."""
+        self.tries += more.tries
+        self.showed += more.showed
+        self.inconclusive += more.inconclusive
+        self.failed += more.failed
+        for kind, (showed, tries) in more.by.items():
+            before = self.by.get(kind, [0, 0])
+            self.by[kind] = [before[0] + showed, before[1] + tries]
+        for invariant, times in more.invariants.items():
+            self.invariants[invariant] = self.invariants.get(invariant, 0) + times
+        self.examples = [*self.examples, *more.examples][:MOST_EXAMPLES]
 
     def __str__(self) -> str:
         """``37 of 200 (left alone 0 of 50, delays 3 of 50, …)``."""
@@ -80,7 +96,7 @@ class Confirmed:
     def problem(self, kind: str) -> str:
         """What is not as the simulator says; empty if all is. ``kind``: the scenario's."""
         if self.failed:
-            return f"{self.failed} of {self.tries} tries on {self.target} failed: {self.examples[-1]}"
+            return f"the lab failed {self.failed} times on {self.target}: {self.examples[0]}"
         if self.target == REALTIME:
             return (
                 f"{self.showed} of {self.tries} tries broke realtime: {self.examples[0]}"
@@ -157,6 +173,8 @@ class Confirming:
     tries: dict[str, int]
     places: Places
     watch: Watch = lambda _what, _done, _total: None
+    before: Confirmation = field(default_factory=lambda: Confirmation())
+    """What was tried already: other seeds are tried now."""
     rows: dict[tuple[str, str], Confirmed] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -186,15 +204,18 @@ class Confirming:
                     ),
                     tries.kind_of(seed),
                 )
-                for seed, plan in itertools.islice(
-                    tries.plans(begun.here.baseline), self._many(find(name), target) - 1
-                )
+                for seed, plan in self._seeds(name, target, tries, begun.here)
             ]
         # By turns, so that what was done when it is interrupted is as much of each.
         attempts.sort(key=lambda each: each[0].seed)
         results = self._each(attempt, [each for each, _kind in attempts], "tries")
         for (tried, kind), result in zip(attempts, results, strict=True):
             self._row(tried.scenario, tried.target).add(result, kind)
+
+    def _seeds(self, name: str, target: str, tries: Tries, here: Undisturbed) -> Iterable[tuple[int, Plan]]:
+        known = self.before.rows.get((name, target))
+        first = 0 if known is None else known.tries
+        return itertools.islice(tries.plans(here.baseline), first, first + self._many(find(name), target) - 1)
 
     def _many(self, scenario: Scenario, target: str) -> int:
         """What shows at each try needs few."""

@@ -31,6 +31,9 @@ from sim.workers import Processes
 @click.option(
     "--realtime-tries", type=click.IntRange(0), default=8, show_default=True, help="Of each on realtime."
 )
+@click.option(
+    "--add", "adds", is_flag=True, help="To the tries that confirm.json has, instead of in their place."
+)
 @jobs_option(4 * (os.cpu_count() or 1))
 @click.option(
     "--reports",
@@ -41,7 +44,13 @@ from sim.workers import Processes
 )
 @json_option
 def confirm(
-    names: tuple[str, ...], tries: int, realtime_tries: int, jobs: int, reports: Path, as_json: bool
+    names: tuple[str, ...],
+    tries: int,
+    realtime_tries: int,
+    adds: bool,
+    jobs: int,
+    reports: Path,
+    as_json: bool,
 ) -> None:
     """Try every scenario (or each SCENARIO) on real processes: how many tries break naive, and none realtime?
 
@@ -57,11 +66,20 @@ def confirm(
                 bar.show(what, done, total)
                 interrupt.check()
 
+            before = Confirmation.read(reports) if adds else Confirmation()
             confirming = Confirming(
-                chosen, hands, {target: many for target, many in wanted.items() if many}, Places(), watch
+                chosen,
+                hands,
+                {target: many for target, many in wanted.items() if many},
+                Places(),
+                watch,
+                before,
             )
             with contextlib.suppress(KeyboardInterrupt):
                 confirming.run()
+        for key, row in before.rows.items():
+            if key in confirming.rows:
+                confirming.rows[key].add_all(row)
         rows = [confirming.rows[key] for key in sorted(confirming.rows)]
         written = _write(confirming, reports)
     except (SimulatorError, ProcessError) as error:

@@ -1,7 +1,8 @@
 """A process from which others are forked: what they need is imported already, so that one starts in milliseconds.
 
 ``python -m sim.processes.nursery MODULE…`` imports the modules and waits for orders on its standard input: a line of
-JSON ``{"argv", "env", "log"}`` each, answered by ``{"born": pid}``; ``{"dead": pid, "status"}`` tells of an end. What
+JSON ``{"order", "argv", "env", "log"}`` each, answered by ``{"born": pid, "order"}``; ``{"dead": pid, "status"}``
+tells of an end. What
 begins with this very Python, ``-m`` and one of the modules calls its ``main`` in the fork itself, anything else is
 executed there.
 When its owner is gone, however that ended, it kills what is left and ends.
@@ -27,7 +28,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-BIRTH_SECONDS = 30.0
+BIRTH_SECONDS = 120.0
+"""It may have to be started first, with dozens like it, on a busy machine."""
+
 END_SECONDS = 10.0
 POLL_SECONDS = 0.005
 
@@ -79,6 +82,7 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: dict[int, int] = {}
         self._rest = b""
+        self._orders = 0
         self._lock = threading.Lock()
 
     def fork(self, argv: Sequence[str], env: Mapping[str, str] | None, log: Path) -> Child:
@@ -87,7 +91,13 @@ class Nursery:
             process = self._running()
             assert process.stdin is not None
             log.touch()
-            order = {"argv": list(argv), "env": dict(os.environ if env is None else env), "log": str(log)}
+            self._orders += 1
+            order = {
+                "order": self._orders,
+                "argv": list(argv),
+                "env": dict(os.environ if env is None else env),
+                "log": str(log),
+            }
             try:
                 process.stdin.write(json.dumps(order).encode() + b"\n")
                 process.stdin.flush()
@@ -144,7 +154,7 @@ class Nursery:
                 told: dict[str, int] = json.loads(line)
                 if "dead" in told:
                     self._ended[told["dead"]] = told["status"]
-                else:
+                elif told["order"] == self._orders:  # not one that nobody waits for any more
                     born = told["born"]
         return born
 
@@ -213,7 +223,7 @@ class _Birthplace:
             finally:
                 os._exit(status)
         self._children.add(pid)
-        _tell({"born": pid})
+        _tell({"born": pid, "order": order["order"]})
 
     def _bury(self) -> None:
         while self._children:
