@@ -67,9 +67,10 @@ def of_words(words: list[str]) -> Command:
     if name in ("EVAL", "EVALSHA", "FCALL"):
         return Command(name, words[3] if len(words) > 3 else "", True)
     if name == "PUBLISH":
-        return Command(name, words[1], True, _digest(words[2]) if len(words) > 2 else "")
+        return Command(name, words[1], True, digest(words[2]) if len(words) > 2 else "")
     return Command(name, words[1], name not in READS)
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Equal for two texts that differ in ids only, which are others in each run."""
     return hashlib.blake2b(_ID.sub("", text).encode(errors="replace"), digest_size=6).hexdigest()

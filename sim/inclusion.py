@@ -1,27 +1,43 @@
 """Is what happened on real processes among what the simulator can do? A real run's order of conflicting commands at
 Redis, enforced in a simulated run by holds.
 
-Each round runs the scenario, finds the first command that came to Redis before one that it followed in the real run,
-and holds it until just after that one. In the end the orders are the same, as far as both go, or it was given up.
+Each round runs the scenario, finds the first step that came before one that it followed in the real run, and holds it
+until just after that one. In the end the orders are the same, as far as both go, or it was given up. Beside the steps
+at Redis there are those at each instance: what others published came before or after it published something itself,
+which python-socketio tells the instance's own clients first.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from sim.baseline import Recorder, Sent
-from sim.commands import Command
+from sim.baseline import Recorder
+from sim.commands import Command, commands, digest
 from sim.plan import Plan
+from sim.processes.resp import Values, published
 from sim.run import Result, make_lab, run
 from sim.scenario import Scenario
-from sim.schedule import BASE_LATENCY, Hold
+from sim.schedule import BASE_LATENCY, Hold, Message
 from sim.targets import Factory
 
 MOST_ROUNDS = 80
+REDIS = "redis"
 
 Step = tuple[str, str, bool]
 """Who, which command, whether it writes."""
+
+Orders = dict[str, list[Step]]
+"""The steps on each key and at each instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step was in a simulated run: the message to hold, and when it happened."""
+
+    message: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +49,9 @@ class Replayed:
     rounds: int
 
 
-def by_key(seen: Iterable[tuple[str, Command]]) -> dict[str, list[Step]]:
+def by_key(seen: Iterable[tuple[str, Command]]) -> Orders:
     """The steps on each key, in their order; keys that nobody writes are left out."""
-    found: dict[str, list[Step]] = {}
+    found: Orders = {}
     for who, command in seen:
         if command.key:
             found.setdefault(command.key, []).append(_step(who, command))
@@ -46,22 +62,61 @@ def _step(who: str, command: Command) -> Step:
     return who, f"{command.name} {command.said}", command.writes
 
 
+@dataclass
+class Inboxes:
+    """Observes a run, in either lab: at each instance, what it published and what it was pushed that others had."""
+
+    steps: defaultdict[str, list[tuple[Step, Place]]] = field(default_factory=lambda: defaultdict(list))
+    _own: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _heard: dict[str, str] = field(default_factory=dict)
+
+    def sent(self, message: Message, arrives_at: float) -> None:
+        if message.target != REDIS or message.kind != "data":
+            return
+        for command in commands(message.data):
+            if command.name == "PUBLISH":
+                self._own[message.source, command.said] += 1
+                # What is published can only be delayed by what it was the answer to.
+                place = Place(self._heard.get(message.source, message.name), message.sent_at)
+                self.steps[f"at {message.source}"].append(
+                    ((message.source, f"says {command.said}", True), place)
+                )
+
+    def arrived(self, message: Message, now: float) -> None:
+        if message.source != REDIS or message.kind != "data":
+            return
+        self._heard[message.target] = message.name
+        for value in Values().feed(message.data):
+            said = published(value)
+            if said is None:
+                continue
+            what = digest(said.decode(errors="replace"))
+            if self._own[message.target, what]:
+                self._own[message.target, what] -= 1  # the echo of its own
+            else:
+                self.steps[f"at {message.target}"].append(
+                    ((REDIS, f"says {what}", False), Place(message.name, now))
+                )
+
+    def orders(self) -> Orders:
+        return {key: [step for step, _place in steps] for key, steps in self.steps.items()}
+
+
 def replay_order(
     scenario: Scenario, factory: Factory, wanted: Mapping[str, Sequence[Step]], *, seed: int = 0
 ) -> Replayed:
     plan = Plan()
     for number in range(1, MOST_ROUNDS + 1):
-        lab, recorder = make_lab(scenario, factory, plan), Recorder()
-        lab.network.observers.append(recorder)
+        lab, recorder, inboxes = make_lab(scenario, factory, plan), Recorder(), Inboxes()
+        lab.network.observers += [recorder, inboxes]
         result = run(scenario, factory, plan, seed=seed, lab=lab)
-        early = _first_too_early(wanted, recorder.messages)
+        early = _first_too_early(wanted, _steps(recorder) | inboxes.steps)
         if early is None:
             return Replayed(result, True, number)
-        message, until = early
+        place, until = early
         if until is None:
             break
-        seconds = until.arrives_at - message.arrives_at + 1.2 * BASE_LATENCY
-        plan = _held(plan, message.name, seconds)
+        plan = _held(plan, place.message, until.at - place.at + 1.2 * BASE_LATENCY)
     return Replayed(result, False, number)
 
 
@@ -71,39 +126,42 @@ def _held(plan: Plan, message: str, seconds: float) -> Plan:
     return replace(plan, holds=(*others, Hold(message, round(before + seconds, 6))))
 
 
-def _first_too_early(
-    wanted: Mapping[str, Sequence[Step]], messages: Sequence[Sent]
-) -> tuple[Sent, Sent | None] | None:
-    """The first message with a command that came before one that it has to follow, and that one's message; None for
-    that one if it never came."""
-    steps: dict[str, list[tuple[Step, Sent]]] = {}
-    for message in messages:
+def _steps(recorder: Recorder) -> dict[str, list[tuple[Step, Place]]]:
+    found: dict[str, list[tuple[Step, Place]]] = {}
+    for message in recorder.messages:
         for command in message.commands:
-            if command.key in wanted:
-                steps.setdefault(command.key, []).append((_step(message.source, command), message))
-    found = [early for key, those in steps.items() if (early := _too_early(wanted[key], those)) is not None]
-    return min(found, key=lambda early: early[0].arrives_at, default=None)
+            place = Place(message.name, message.arrives_at)
+            found.setdefault(command.key, []).append((_step(message.source, command), place))
+    return found
 
 
-def _too_early(wanted: Sequence[Step], steps: Sequence[tuple[Step, Sent]]) -> tuple[Sent, Sent | None] | None:
+def _first_too_early(
+    wanted: Mapping[str, Sequence[Step]], steps: Mapping[str, Sequence[tuple[Step, Place]]]
+) -> tuple[Place, Place | None] | None:
+    """The first step that came before one that it has to follow, and that one; None for that one if it never came."""
+    found = [
+        early
+        for key, those in steps.items()
+        if key in wanted and (early := _too_early(wanted[key], those)) is not None
+    ]
+    return min(found, key=lambda early: early[0].at, default=None)
+
+
+def _too_early(
+    wanted: Sequence[Step], steps: Sequence[tuple[Step, Place]]
+) -> tuple[Place, Place | None] | None:
     """For one key. Reads between two writes have no order among themselves."""
     left = list(wanted)
-    for place, (step, message) in enumerate(steps):
-        before = _before(left, step)
-        if before is None:
+    for number, (step, place) in enumerate(steps):
+        if step not in left:
             # Only this run has it; at the end both go on as long as they like.
             continue
-        missing = _missing(before, step)
+        missing = _missing(left[: left.index(step)], step)
         if missing is not None:
-            later = (other for each, other in steps[place + 1 :] if each == missing)
-            return message, next(later, None)
+            later = (other for each, other in steps[number + 1 :] if each == missing)
+            return place, next(later, None)
         left.remove(step)
     return None
-
-
-def _before(left: Sequence[Step], step: Step) -> Sequence[Step] | None:
-    """What is still to come before the next step of that kind; None if there is none."""
-    return left[: left.index(step)] if step in left else None
 
 
 def _missing(before: Sequence[Step], step: Step) -> Step | None:

@@ -28,6 +28,9 @@ from sim.processes.redis import NoRedisServer, find_server, server_version
 @click.option("--clients", type=click.IntRange(10), default=100, show_default=True)
 @click.option("--seed", type=int, help="Of the order of faults and of what they strike. [default: a new one]")
 @click.option(
+    "--redis-url", help="An empty database of a Redis that is there; what would disturb others is left out."
+)
+@click.option(
     "--reports",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("reports") / "out",
@@ -35,7 +38,15 @@ from sim.processes.redis import NoRedisServer, find_server, server_version
     help="Folder for chaos.md and chaos.json.",
 )
 @json_option
-def chaos(faults: int, instances: int, clients: int, seed: int | None, reports: Path, as_json: bool) -> None:
+def chaos(
+    faults: int,
+    instances: int,
+    clients: int,
+    seed: int | None,
+    redis_url: str | None,
+    reports: Path,
+    as_json: bool,
+) -> None:
     """Strike a fleet of `realtime` with faults of all kinds, and see how long until all is right again.
 
     Ends with 1 when an invariant broke, with 3 when the lab failed. Ctrl-C ends it, with every process of it; the
@@ -53,7 +64,7 @@ def chaos(faults: int, instances: int, clients: int, seed: int | None, reports: 
                 interrupt.check()
 
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(session.run(redis_binary=found, watch=watch))
+                asyncio.run(session.run(redis_url=redis_url, redis_binary=found, watch=watch))
             session.interrupted = interrupt.pressed
     except NoRedisServer as error:
         fail(str(error), FAILED)

@@ -17,7 +17,7 @@ from sim.cli.options import check_target, jobs_option, json_option, scenario_of
 from sim.cli.progress import Bar
 from sim.errors import SimulatorError
 from sim.explore import undisturbed
-from sim.inclusion import by_key, replay_order
+from sim.inclusion import Inboxes, by_key, replay_order
 from sim.interrupt import Interrupt
 from sim.likeness import names_of
 from sim.processes.monitor import Seen
@@ -29,9 +29,7 @@ from sim.strategies.tries import Tries
 from sim.targets import load
 from sim.workers import Processes
 
-USUAL = ("user-pool-lost-update", "reload-goes-offline", "usage-lost-update")
-"""Not ``stale-user-list``: python-socketio tells its own clients before it publishes, so what those see last is not
-decided by the order at Redis alone."""
+USUAL = ("user-pool-lost-update", "reload-goes-offline", "stale-user-list", "usage-lost-update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,13 @@ def compare(wanted: tuple[str, str, int]) -> Compared:
     _result, baseline = undisturbed_on_processes(scenario, target, names=names)
     plan = next(plan for number, plan in Tries().plans(baseline) if number == seed)
     seen: list[Seen] = []
-    real = run_on_processes(scenario, target, plan.without_faults, names=names, seen=seen)
+    inboxes = Inboxes()
+    real = run_on_processes(
+        scenario, target, plan.without_faults, names=names, seen=seen, observers=[inboxes]
+    )
     if real.outcome is Outcome.FAILED:
         return Compared(name, seed, str(real.outcome), "", False, 0, real.message)
-    twin = replay_order(scenario, factory, by_key(seen))
+    twin = replay_order(scenario, factory, by_key(seen) | inboxes.orders())
     return Compared(
         name,
         seed,

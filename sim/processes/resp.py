@@ -32,6 +32,20 @@ def is_published(value: bytes) -> bool:
     return _PUBLISHED.match(value) is not None
 
 
+def published(value: bytes) -> bytes | None:
+    """What was said, of such a value; None of any other."""
+    if not is_published(value):
+        return None
+    found = b""
+    at = value.index(b"\r\n") + 2
+    while at < len(value):  # kind, maybe a pattern, channel, and what was said
+        line = value.index(b"\r\n", at)
+        size = int(value[at + 1 : line])
+        found = value[line + 2 : line + 2 + size]
+        at = line + 2 + size + 2
+    return found
+
+
 def command(*words: str | int) -> bytes:
     """A command as clients send it."""
     encoded = [str(word).encode() for word in words]

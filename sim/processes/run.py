@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sim.processes.hosts import SERVE
 from sim.processes.lab import ProcessLab
 from sim.processes.monitor import Seen
 from sim.processes.nursery import Nursery
+from sim.processes.proxy import Observer
 from sim.run import FaultsAtMessages, Result, judge
 from sim.scenario import Scenario
 
@@ -39,7 +40,7 @@ def run_on_processes(
     places: Places | None = None,
     names: Names | None = None,
     after: Mapping[str, str] | None = None,
-    recorder: Recorder | None = None,
+    observers: Sequence[Observer] = (),
     seen: list[Seen] | None = None,
 ) -> Result:
     """Everything is started for this run and ended after it. Times are real seconds. ``names``, ``after``: see
@@ -61,7 +62,7 @@ def run_on_processes(
     )
     faults = FaultsAtMessages(lab, plan.faults, later=lambda act: asyncio.get_running_loop().call_soon(act))
     orders = Orders()
-    lab.proxy.observers += [faults, orders, *([recorder] if recorder else [])]
+    lab.proxy.observers += [faults, orders, *observers]
     began = time.perf_counter()
     verdict = judge(scenario, plan, lab, lambda: lab.run(scenario.run, seed=seed, limit=scenario.limit))
     if seen is not None and lab.monitor is not None:
@@ -99,7 +100,7 @@ def undisturbed_on_processes(
     """The run without a hold or a fault, and its messages: what tries are made of."""
     recorder = Recorder()
     result = run_on_processes(
-        scenario, target, Plan(), seed=seed, places=places, names=names, recorder=recorder
+        scenario, target, Plan(), seed=seed, places=places, names=names, observers=[recorder]
     )
     hosts = frozenset(message.target for message in recorder.messages if message.target.startswith("api-"))
     return result, Baseline(tuple(recorder.messages), hosts, scenario.derived, scenario.faults)

@@ -226,6 +226,8 @@ async def _vanish(scene: Scene) -> str:
 
 
 SIGKILL = "SIGKILL"
+OF_THE_SERVER = frozenset(name for name in KINDS if name.startswith("Redis ") and name != "Redis CLIENT KILL")
+"""Not to be done to a Redis that others may use, too."""
 
 
 @kind(SIGKILL)

@@ -28,6 +28,8 @@ def conclusion(session: Session) -> list[str]:
         )
     if not said:
         said.append("every invariant held")
+    if session.left_out:
+        said.append(f"left out, the Redis is not the lab's own: {', '.join(session.left_out)}")
     ghosts = [each.ghosts for each in session.struck if each.ghosts is not None]
     if ghosts:
         said.append(

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sim.processes.chaos.crowd import Crowd
-from sim.processes.chaos.faults import KINDS, SIGKILL, Scene
+from sim.processes.chaos.faults import KINDS, OF_THE_SERVER, SIGKILL, Scene
 from sim.processes.lab import ProcessLab
 
 COME_WITHIN = 60.0
@@ -87,6 +87,8 @@ class Session:
     struck: list[Struck] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     interrupted: bool = False
+    left_out: list[str] = field(default_factory=list)
+    """Kinds of faults."""
     failed: str = ""
     """Why the lab could not go on."""
     seconds: float = 0.0
@@ -102,6 +104,8 @@ class Session:
         ``SimulatorError`` or ``ProcessError`` when the lab itself cannot go on."""
         dice = random.Random(self.seed)
         lab = ProcessLab("realtime", settings=SETTINGS, redis_url=redis_url, redis_binary=redis_binary)
+        self.left_out = sorted(OF_THE_SERVER) if redis_url else []
+        kinds = [kind for kind in KINDS if kind not in self.left_out]
         names = [f"api-{number}" for number in range(1, self.instances + 1)]
         async with lab.opened(), self._timed(lab):
             await lab.start(*names)
@@ -109,7 +113,7 @@ class Session:
             await crowd.come()
             looks = _Looks(crowd)
             if await self._all_right(crowd, looks, COME_WITHIN, "at the beginning", lambda: watch(self)):
-                for number, kind in enumerate(itertools.islice(drawn(dice), self.faults), start=1):
+                for number, kind in enumerate(itertools.islice(drawn(dice, kinds), self.faults), start=1):
                     scene = Scene(lab, crowd, dice.choice(names), dice)
                     await self._strike(number, kind, scene, lambda: watch(self))
                     watch(self)
@@ -184,9 +188,7 @@ class Session:
         ]
 
 
-def drawn(dice: random.Random) -> Iterator[str]:
+def drawn(dice: random.Random, kinds: Sequence[str]) -> Iterator[str]:
     """Kinds in random order: all of them, then all of them again in another."""
     while True:
-        kinds = list(KINDS)
-        dice.shuffle(kinds)
-        yield from kinds
+        yield from dice.sample(kinds, len(kinds))
