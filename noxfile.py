@@ -32,7 +32,9 @@ def test(session: nox.Session) -> None:
 def quick(session: nox.Session) -> None:
     """The tests that need no server and no other process and try no schedules, on any supported Python."""
     install(session)
-    session.run("pytest", "-n", "2", "-m", "not e2e and not node and not redis and not explores", *session.posargs)
+    session.run(
+        "pytest", "-n", "2", "-m", "not e2e and not node and not redis and not explores", *session.posargs
+    )
 
 
 @nox.session
@@ -47,6 +49,21 @@ def explore(session: nox.Session) -> None:
     """The same with every single disturbance of every scenario: long; reports/races.md is what came of it."""
     install(session)
     session.run("python", "-m", "sim", "compare", "--exhaustive", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """200 faults of all kinds on real processes and real clients; reports/chaos.md is what came of it."""
+    install(session)
+    session.run("python", "-m", "sim", "chaos", *(session.posargs or ["--reports", "reports"]))
+
+
+@nox.session
+def confirm(session: nox.Session) -> None:
+    """What the simulator says, tried on real processes: 200 tries of each race; columns of reports/races.md."""
+    install(session)
+    arguments = session.posargs or ["--tries", "200", "--realtime-tries", "24", "--reports", "reports"]
+    session.run("python", "-m", "sim", "confirm", *arguments)
 
 
 @nox.session
