@@ -30,10 +30,10 @@ async def room_members_elsewhere(lab: Lab) -> None:
         )
     await lab.knock("api-1", "enter", {"room": ROOM, "user_ids": ["ann", "bob"]})
     await lab.sleep(ENTERED_SECONDS)
-    stays = [Stay(here.name, lab.world.now - 0.001), Stay(there.name, lab.world.now - 0.001)]
+    stays = [Stay(here.name, lab.now - 0.001), Stay(there.name, lab.now - 0.001)]
     said = []
     for number, at in enumerate(("api-1", "api-2", "api-1", "api-2")):
-        said.append(Said(f"news {number}", at, lab.world.now))
+        said.append(Said(f"news {number}", at, lab.now))
         await lab.knock(at, "tell", {"event": "news", "data": {"mark": f"news {number}"}, "room": ROOM})
     await lab.sleep(1.0)
     lab.checks.room_is_right(said, stays, event="news")
