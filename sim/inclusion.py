@@ -149,13 +149,16 @@ def _steps(recorder: Recorder) -> dict[str, list[tuple[Step, Place]]]:
 def _first_too_early(
     wanted: Mapping[str, Sequence[Step]], steps: Mapping[str, Sequence[tuple[Step, Place]]]
 ) -> tuple[Place, Place | None] | None:
-    """The first step that came before one that it has to follow, and that one; None for that one if it never came."""
+    """The first step that came before one that it has to follow, and that one; None for that one if none of those ever
+    came."""
     found = [
         early
         for key, those in steps.items()
         if key in wanted and (early := _too_early(wanted[key], those)) is not None
     ]
-    return min(found, key=lambda early: early[0].at, default=None)
+    # What never came may come when another step has come into its place.
+    can_be = [early for early in found if early[1] is not None]
+    return min(can_be or found, key=lambda early: early[0].at, default=None)
 
 
 def _too_early(
