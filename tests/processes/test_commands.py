@@ -37,15 +37,15 @@ def sim(*arguments: str) -> Result:
 
 
 def test_a_run_on_processes_ends_as_one_in_the_simulator_does() -> None:
-    held = sim("run", "user-list-storm", "--on", "processes")
+    held = sim("run", "join-twice", "--on", "processes")
     assert held.exit_code == 0, held.output
-    assert held.output.startswith("user-list-storm: held (")
+    assert held.output.startswith("join-twice: held (")
     assert "virtual" not in held.output
-    broke = sim("run", "user-list-storm", "--on", "processes", "--target", "naive", "--json")
+    broke = sim("run", "join-twice", "--on", "processes", "--target", "naive", "--json")
     assert broke.exit_code == 1
     shown = json.loads(broke.output)
     assert (shown["on"], shown["outcome"]) == ("processes", "violated")
-    assert shown["invariant"] == "lists-are-coalesced"
+    assert shown["invariant"] == "told-once"
     assert shown["messages"] > 100
 
 
@@ -80,7 +80,7 @@ def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server:
 
 def test_exploring_on_processes_counts_the_tries_that_showed_the_fault() -> None:
     ended = sim(
-        "explore", "user-list-storm", "--on", "processes", "--target", "naive", "--schedules", "1", "--json"
+        "explore", "join-twice", "--on", "processes", "--target", "naive", "--schedules", "1", "--json"
     )
     assert ended.exit_code == 1
     shown = json.loads(ended.output)
@@ -172,11 +172,11 @@ def test_chaos_says_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None:
     page = tmp_path / "races.md"
     page.write_text(
-        "# Races\n\n| scenario | naive broken by | realtime |\n| --- | --- | --- |\n| user-list-storm | x | held |\n"
+        "# Races\n\n| scenario | naive broken by | realtime |\n| --- | --- | --- |\n| join-twice | x | held |\n"
     )
     ended = sim(
         "confirm",
-        "user-list-storm",
+        "join-twice",
         "--tries",
         "10",
         "--realtime-tries",
@@ -189,8 +189,7 @@ def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None
     assert ended.exit_code == 0, ended.output
     assert "the two labs agree" in ended.output
     assert (
-        "| user-list-storm | x | held | 2 of 2 (left alone 1 of 1, delays 1 of 1) | 0 of 2 |"
-        in page.read_text()
+        "| join-twice | x | held | 2 of 2 (left alone 1 of 1, delays 1 of 1) | 0 of 2 |" in page.read_text()
     )
     assert {row["target"] for row in json.loads(Path("confirm.json").read_text())["rows"]} == {
         "naive",
