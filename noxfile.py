@@ -52,6 +52,21 @@ def explore(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """200 faults of all kinds on real processes and real clients; reports/chaos.md is what came of it."""
+    install(session)
+    session.run("python", "-m", "sim", "chaos", *(session.posargs or ["--reports", "reports"]))
+
+
+@nox.session
+def confirm(session: nox.Session) -> None:
+    """What the simulator says, tried on real processes: 200 tries of each race; columns of reports/races.md."""
+    install(session)
+    arguments = session.posargs or ["--tries", "200", "--realtime-tries", "24", "--reports", "reports"]
+    session.run("python", "-m", "sim", "confirm", *arguments)
+
+
+@nox.session
 def determinism(session: nox.Session) -> None:
     """The same seeds in several processes are the same runs, and planted leaks are found."""
     install(session)

@@ -11,5 +11,7 @@ A ``plan`` holds messages back and makes faults at them; ``strategies`` make pla
 replays it, ``picture`` draws it. ``coverage`` says what was tried, ``compare`` does it all for every scenario and two
 targets; ``cli`` has the commands.
 
-``processes`` starts the real things: Redis, instances, and the tour that ``nox -s tour`` shows.
+``lab`` is what scenarios know; ``simulated`` is the lab of a world, ``processes`` has that of real things: Redis,
+instances, clients, and a ``proxy`` on every link between them. ``likeness`` finds the messages of one in runs of the
+other, ``confirmation`` tries there what was found here, ``inclusion`` the reverse.
 """

@@ -10,10 +10,13 @@ import logging
 
 import click
 
+from sim.cli.chaos import chaos
 from sim.cli.clustering import run_cluster
 from sim.cli.comparing import compare_targets
+from sim.cli.confirming import confirm
 from sim.cli.determinism import check_determinism
 from sim.cli.exploring import explore_many
+from sim.cli.including import inclusion
 from sim.cli.looking import list_scenarios, replay_file, run_one
 
 
@@ -39,6 +42,9 @@ for command in (
     compare_targets,
     check_determinism,
     run_cluster,
+    confirm,
+    chaos,
+    inclusion,
 ):
     main.add_command(command)
 

@@ -16,11 +16,11 @@ from itertools import zip_longest
 from typing import Any, Self
 
 from sim.errors import SimulatorError
-from sim.lab import Lab
 from sim.leaks import LEAKS
 from sim.plan import Plan
 from sim.run import make_lab, run
 from sim.scenario import Scenario, find
+from sim.simulated import SimulatedLab
 from sim.targets import Factory, load
 
 HASH_SEEDS = ("1", "4242")
@@ -159,7 +159,7 @@ def _lines(job: Job) -> list[str]:
     return lab.trace.lines
 
 
-def _run(scenario: Scenario, factory: Factory, seed: int, *, keep: bool = False) -> Lab:
+def _run(scenario: Scenario, factory: Factory, seed: int, *, keep: bool = False) -> SimulatedLab:
     """Undisturbed but for a jitter from the seed: every message has a delay of its own."""
     plan = Plan(jitter_seed=seed)
     lab = make_lab(scenario, factory, plan)

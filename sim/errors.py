@@ -16,6 +16,10 @@ class Stuck(SimulatorError):
         self.waiting = waiting
 
 
+class Unreachable(SimulatorError):
+    """This lab cannot do what the scenario asks for: the run says nothing."""
+
+
 class NotStarted(SimulatorError):
     """Instances did not come to serve, however often they were started."""
 

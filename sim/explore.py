@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sim.baseline import Baseline, Recorder
 from sim.coverage import Coverage
+from sim.likeness import Names, names_of
 from sim.plan import Plan
+from sim.processes.run import Places, run_on_processes, undisturbed_on_processes
 from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.shrink import shrink
@@ -29,6 +31,12 @@ class Attempt:
     target: str
     seed: int
     plan: Plan
+    places: Places | None = None
+    """Of real processes; None: simulated."""
+    names: Names | None = None
+    """Of the messages of the simulated run, on processes."""
+    after: Mapping[str, str] | None = None
+    """See ``sim.likeness.after``."""
 
     def __str__(self) -> str:
         return f"{self.scenario} on {self.target}, seed {self.seed}: {self.plan}"
@@ -40,6 +48,8 @@ class Undisturbed:
 
     result: Result
     baseline: Baseline
+    names: Names = field(default_factory=dict)
+    """Of the messages of the simulated run, on processes."""
 
 
 @dataclass
@@ -128,7 +138,18 @@ def undisturbed(scenario: Scenario, target: str, *, seed: int = 0) -> tuple[Resu
 
 def attempt(wanted: Attempt) -> Result:
     """Makes a run, in whichever process."""
-    return run(find(wanted.scenario), load(wanted.target), wanted.plan, seed=wanted.seed)
+    scenario = find(wanted.scenario)
+    if wanted.places is not None:
+        return run_on_processes(
+            scenario,
+            wanted.target,
+            wanted.plan,
+            seed=wanted.seed,
+            places=wanted.places,
+            names=wanted.names,
+            after=wanted.after,
+        )
+    return run(scenario, load(wanted.target), wanted.plan, seed=wanted.seed)
 
 
 def undisturbed_of(names: tuple[str, str]) -> Undisturbed:
@@ -180,10 +201,13 @@ def search(
     workers: Workers | None = None,
     watch: Watch = lambda _report: None,
     begin: Undisturbed | None = None,
+    places: Places | None = None,
 ) -> Report:
-    """As ``explore``, with the first violation as it was found. ``begin``: the undisturbed run, if there is one."""
+    """As ``explore``, with the first violation as it was found. ``begin``: the undisturbed run, if there is one.
+    ``places``: real processes instead of the simulator; it has to be given with ``begin``."""
     report = Report(scenario.name, target, strategy.name)
     began = time.perf_counter()
+    names = None if begin is None or places is None else begin.names
     begin = begin or Undisturbed(*undisturbed(scenario, target))
     report.begin(begin.result)
     report.possible = strategy.possible(begin.baseline)
@@ -196,7 +220,7 @@ def search(
                 return
             if seconds is not None and time.perf_counter() - began > seconds:
                 return
-            yield Attempt(scenario.name, target, seed, plan)
+            yield Attempt(scenario.name, target, seed, plan, places, names)
 
     try:
         watch(report)
@@ -216,6 +240,15 @@ def search(
         report.interrupted = True
     report.wall_seconds = time.perf_counter() - began
     return report
+
+
+def begin_on_processes(wanted: tuple[str, str, Places]) -> Undisturbed:
+    """The undisturbed run on processes, with the names that its messages have in the simulator."""
+    name, target, places = wanted
+    scenario = find(name)
+    names = names_of(undisturbed(scenario, target)[1].messages)
+    result, baseline = undisturbed_on_processes(scenario, target, places=places, names=names)
+    return Undisturbed(result, baseline, names)
 
 
 def shrunk(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sim.evidence import Said, Stay, overheard, wrong_calls, wrong_in_room
 
 if TYPE_CHECKING:
-    from sim.client_node import ClientNode
+    from sim.client import Client
     from sim.lab import Lab
 
 
 class Violation(AssertionError):
-    """An invariant does not hold: which, on what evidence, at which virtual time."""
+    """An invariant does not hold: which, on what evidence, at which time of the lab."""
 
     def __init__(self, invariant: str, evidence: str, at: float) -> None:
         super().__init__(f"{invariant}: {evidence} (at {at:.4f} s)")
@@ -35,7 +35,7 @@ class Checks:
         self.evaluated[invariant] += 1
         if not true:
             text = evidence if isinstance(evidence, str) else evidence()
-            raise Violation(invariant, text, self._lab.world.now)
+            raise Violation(invariant, text, self._lab.now)
 
     async def becomes(
         self,
@@ -46,13 +46,13 @@ class Checks:
         within: float,
         after_faults: bool = False,
     ) -> None:
-        """Waits for it; raises ``Violation`` after ``within`` virtual seconds. ``after_faults``: they are counted anew
+        """Waits for it; raises ``Violation`` after ``within`` seconds. ``after_faults``: they are counted anew
         from each fault that comes meanwhile, and from the end of each stall."""
-        asked = self._lab.world.now
+        asked = self._lab.now
 
         def over() -> bool:
             since = max(asked, self._lab.healed_at) if after_faults else asked
-            return self._lab.world.now >= since + within
+            return self._lab.now >= since + self._lab.bound(within)
 
         while not true() and not over():
             await self._lab.sleep(0.01)
@@ -60,7 +60,7 @@ class Checks:
 
     async def everyone_sees(
         self,
-        watchers: Iterable[ClientNode],
+        watchers: Iterable[Client],
         users: set[str] | Callable[[], set[str]],
         *,
         within: float = 10.0,
@@ -83,17 +83,17 @@ class Checks:
 
         await self.becomes("presence-converges", right, evidence, within=within, after_faults=True)
 
-    def online(self, client: ClientNode) -> set[str] | None:
+    def online(self, client: Client) -> set[str] | None:
         """The list a client holds: its last ``user-list``; None before the first."""
         seen = self._lab.history.last(client.name, "user-list")
         return None if not isinstance(seen, dict) else set(seen.get("user_ids", ()))
 
-    def models(self, client: ClientNode) -> set[str]:
+    def models(self, client: Client) -> set[str]:
         """The models in use as the client last heard."""
         seen = self._lab.history.last(client.name, "usage")
         return set(seen.get("models", ())) if isinstance(seen, dict) else set()
 
-    async def models_become(self, watchers: Iterable[ClientNode], models: set[str], *, within: float) -> None:
+    async def models_become(self, watchers: Iterable[Client], models: set[str], *, within: float) -> None:
         """Each of these clients comes to hold exactly these models as in use."""
         watching = list(watchers)
         await self.becomes(
@@ -103,7 +103,7 @@ class Checks:
             within=within,
         )
 
-    async def asked_list(self, client: ClientNode, *, within: float = 3.0) -> set[str]:
+    async def asked_list(self, client: Client, *, within: float = 3.0) -> set[str]:
         """The list as the server answers it to this client now: what a page would show after a click."""
         before = len(list(self._lab.history.of(client.name, "event", "user-list")))
         await self._lab.emit(client, "user-list", {})
@@ -115,9 +115,7 @@ class Checks:
         )
         return self.online(client) or set()
 
-    def heard(
-        self, client: ClientNode, event: str, true: Callable[[Any], object] = lambda _data: True
-    ) -> int:
+    def heard(self, client: Client, event: str, true: Callable[[Any], object] = lambda _data: True) -> int:
         """How many events of a name the client saw."""
         return sum(bool(true(entry.data)) for entry in self._lab.history.of(client.name, "event", event))
 
@@ -126,13 +124,13 @@ class Checks:
         return sum(1 for _entry in self._lab.history.of(who, "event", event))
 
     async def reaches_once(
-        self, sender: ClientNode, receivers: Iterable[ClientNode], mark: str, *, within: float = 5.0
+        self, sender: Client, receivers: Iterable[Client], mark: str, *, within: float = 5.0
     ) -> None:
         """A channel message sent now reaches each of these clients, exactly once."""
         waiting = list(receivers)
         payload = {"channel_id": "general", "data": {"type": "typing", "mark": mark}}
 
-        def count(client: ClientNode) -> int:
+        def count(client: Client) -> int:
             return self.heard(
                 client, "channel-events", lambda d: isinstance(d, dict) and d["data"].get("mark") == mark
             )
@@ -170,5 +168,7 @@ class Checks:
     def calls_end(self, answers: Mapping[str, Any], *, within: float) -> None:
         """Every event call so far ended with the session's own answer or a typed error, in time; see
         ``sim.evidence.wrong_calls``."""
-        wrong = wrong_calls(self._lab.history.entries, answers, now=self._lab.world.now, within=within)
+        wrong = wrong_calls(
+            self._lab.history.entries, answers, now=self._lab.now, within=self._lab.bound(within)
+        )
         self.hold("calls-end-right", not wrong, lambda: "; ".join(wrong[:3]))

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 
+from sim.directory_node import PORT
 from sim.lab import Lab
 from sim.scenario import Scenario
 from sim.targets.directory import Directory
 
 MANY = 3000
 """Objects whose addresses decide an order: with few of them chance may give the same one twice."""
+
+DATABASE = ("db", PORT)
 
 LEAKS: dict[str, Scenario] = {}
 _left_behind: list[int] = []
@@ -27,7 +30,7 @@ def leak(name: str, about: str) -> Callable[[Callable[[], str]], Callable[[], st
 
     def register(leaks: Callable[[], str]) -> Callable[[], str]:
         async def run(lab: Lab) -> None:
-            await Directory(*lab.directory.address).login(leaks())
+            await Directory(*DATABASE).login(leaks())
 
         LEAKS[name] = Scenario(name, "r", about, run)
         return leaks
@@ -96,7 +99,7 @@ async def _thread(lab: Lab) -> None:
     thread.start()
     while thread.is_alive():
         await lab.sleep(0.001)
-    await Directory(*lab.directory.address).login("done")
+    await Directory(*DATABASE).login("done")
 
 
 LEAKS["thread"] = Scenario("thread", "r", "a thread of the system ends when it likes", _thread)

@@ -62,6 +62,11 @@ class Plan:
         """The same actions without a hold, a fault or jitter."""
         return replace(self, holds=(), faults=(), jitter_seed=None, splits=0.0)
 
+    @property
+    def without_faults(self) -> Self:
+        """The same holds and delays, and nothing breaks."""
+        return replace(self, faults=())
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

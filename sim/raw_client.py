@@ -44,10 +44,18 @@ class RawClient:
         return self._transport
 
     async def connect(
-        self, host: str, port: int, auth: dict[str, Any] | None, *, transport: str = "websocket"
+        self,
+        host: str,
+        port: int,
+        auth: dict[str, Any] | None,
+        *,
+        transport: str = "websocket",
+        known_as: str = "",
     ) -> bool:
-        """Whether the server let it in; why not is noted."""
-        self._note("connect", host, {"transport": transport})
+        """Whether the server let it in; why not is noted. ``known_as``: the server's name in the notes, if not
+        ``host``."""
+        known_as = known_as or host
+        self._note("connect", known_as, {"transport": transport})
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.open(host, port, transport=transport)
@@ -55,7 +63,7 @@ class RawClient:
                 assert self._let_in is not None
                 return await asyncio.shield(self._let_in)
         except (Ended, TimeoutError) as error:
-            self._note("refused", host, str(error) or "no answer")
+            self._note("refused", known_as, str(error) or "no answer")
             return False
 
     async def open(self, host: str, port: int, *, transport: str = "websocket") -> None:

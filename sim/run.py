@@ -6,14 +6,14 @@ import enum
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sim.coverage import Orders
-from sim.errors import NotStarted, SimulatorError
+from sim.errors import NotStarted, SimulatorError, Unreachable
 from sim.invariants import Violation
 from sim.lab import Lab
-from sim.network import Network
 from sim.plan import (
     CRASH,
     KILL_CONNECTIONS,
@@ -28,6 +28,7 @@ from sim.plan import (
 )
 from sim.scenario import Scenario
 from sim.schedule import Message
+from sim.simulated import SimulatedLab
 from sim.targets import Factory
 
 
@@ -70,8 +71,12 @@ class Result:
 class FaultsAtMessages:
     """Carries a plan's faults out when their message arrives."""
 
-    def __init__(self, lab: Lab, faults: tuple[Fault, ...]) -> None:
+    def __init__(
+        self, lab: Lab, faults: tuple[Fault, ...], *, later: Callable[[Callable[[], None]], object]
+    ) -> None:
+        """``later`` calls something as soon as the message has arrived: a link is not reset by whom it brings news."""
         self._lab = lab
+        self._later = later
         self._due = {fault.message: fault for fault in faults}
         self.bitten: set[str] = set()
 
@@ -87,40 +92,38 @@ class FaultsAtMessages:
         stalls = fault.kind in (PAUSE, REDIS_HANG)
         lab.fault(str(fault), lasting=fault.seconds if stalls else 0.0)
         if stalls:
-            lab.world.nodes[host].pause(fault.seconds)
+            lab.do_pause(host, fault.seconds)
         elif fault.kind == CRASH and host in lab.instances:
-            lab.instances[host].crash()
+            lab.do_crash(host)
         elif fault.kind == RESET:
-            _reset(lab.network, message)
+            self._later(lambda: lab.do_reset(message.source, host))
         elif fault.kind == REDIS_RESTART:
-            lab.redis.restart(keep_data=False)
+            lab.do_restart_redis(keep_data=False)
         elif fault.kind == KILL_CONNECTIONS:
-            lab.redis.kill_connections()
+            lab.do_kill_connections()
         elif fault.kind == SKEW:
-            lab.world.nodes[host].clock_skew = fault.seconds
+            lab.do_skew(host, fault.seconds)
 
 
-def _reset(network: Network, message: Message) -> None:
-    def act() -> None:
-        network.reset(message.source, message.target)
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run ended, as far as its scenario tells."""
 
-    network.world.later(0.0, act)
+    outcome: Outcome
+    invariant: str = ""
+    message: str = ""
+    missing: tuple[str, ...] = ()
 
 
-def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: Lab | None = None) -> Result:
-    """Runs it in a fresh world, or in the given one, made for this plan, whose history and trace the caller wants to
-    read."""
-    if lab is None:
-        lab = make_lab(scenario, factory, plan)
-    faults = FaultsAtMessages(lab, plan.faults)
-    orders = Orders()
-    lab.network.observers += [faults, orders]
-    began = time.perf_counter()
+def judge(scenario: Scenario, plan: Plan, lab: Lab, run: Callable[[], None]) -> Verdict:
+    """Runs a scenario by calling ``run``, and says what came of it."""
     outcome, invariant, message = Outcome.HELD, "", ""
     try:
-        lab.run(scenario.run, seed=seed, limit=scenario.limit)
+        run()
     except Violation as violation:
         outcome, invariant, message = Outcome.VIOLATED, violation.invariant, str(violation)
+    except Unreachable as error:
+        outcome, message = Outcome.INCONCLUSIVE, str(error)
     except NotStarted as error:
         # A fault that keeps instances from starting at all says nothing about what they do once they run.
         outcome = Outcome.INCONCLUSIVE if plan.faults else Outcome.FAILED
@@ -132,17 +135,33 @@ def run(scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab:
     missing = tuple(mark for mark in scenario.reaches if not lab.reached.get(mark))
     if outcome is Outcome.HELD and missing:
         outcome = Outcome.INCONCLUSIVE
+    return Verdict(outcome, invariant, message, missing)
+
+
+def run(
+    scenario: Scenario, factory: Factory, plan: Plan, *, seed: int = 0, lab: SimulatedLab | None = None
+) -> Result:
+    """Runs it in a fresh world, or in the given one, made for this plan, whose history and trace the caller wants to
+    read."""
+    if lab is None:
+        lab = make_lab(scenario, factory, plan)
+    world = lab.world
+    faults = FaultsAtMessages(lab, plan.faults, later=lambda act: world.later(0.0, act))
+    orders = Orders()
+    lab.network.observers += [faults, orders]
+    began = time.perf_counter()
+    verdict = judge(scenario, plan, lab, lambda: lab.run(scenario.run, seed=seed, limit=scenario.limit))
     return Result(
-        outcome,
+        verdict.outcome,
         plan,
         seed,
-        invariant,
-        message,
-        missing,
+        verdict.invariant,
+        verdict.message,
+        verdict.missing,
         lab.trace.fingerprint,
         lab.trace.messages,
         lab.world.steps,
-        lab.world.now,
+        lab.now,
         time.perf_counter() - began,
         frozenset({*lab.schedule.bitten, *faults.bitten}),
         lab.checks.evaluated,
@@ -158,7 +177,7 @@ def _last_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
 
 
-def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> Lab:
+def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> SimulatedLab:
     """A fresh world for one run under the plan."""
     schedule = PlannedSchedule(plan)
-    return Lab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(plan.skips))
+    return SimulatedLab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(plan.skips))

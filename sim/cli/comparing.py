@@ -19,6 +19,7 @@ from sim.cli.options import jobs_option, json_option, scenario_of
 from sim.cli.progress import Bar
 from sim.cli.words import report_to_json
 from sim.compare import Comparing, Comparison, Row
+from sim.confirmation import Confirmation, with_columns
 from sim.errors import SimulatorError
 from sim.explore import Report
 from sim.interrupt import Interrupt
@@ -89,7 +90,7 @@ def _write(done: Comparison, folder: Path) -> dict[str, Path]:
         for case in (folder / "cases").glob("*.json"):
             case.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "races.md").write_text(markdown(done))
+    (folder / "races.md").write_text(with_columns(markdown(done), Confirmation.read(folder)))
     return {each.first.fingerprint: _save(each, folder) for each in _reports(done) if each.first}
 
 

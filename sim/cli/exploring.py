@@ -11,8 +11,17 @@ import click
 
 from sim.case import Case
 from sim.cli.ending import FAILED, fail, status_of
-from sim.cli.options import check_target, jobs_option, json_option, scenario_of, target_option
+from sim.cli.options import (
+    check_target,
+    jobs_option,
+    json_option,
+    places_of,
+    places_options,
+    scenario_of,
+    target_option,
+)
 from sim.cli.progress import Bar
+from sim.cli.trying import explore_on_processes
 from sim.cli.words import lines, report_to_json
 from sim.errors import SimulatorError
 from sim.explore import Report, explore
@@ -43,6 +52,7 @@ CASES = Path("reports") / "out" / "cases"
 @jobs_option(1)
 @click.option("--all", "go_on", is_flag=True, help="Go on after a scenario's first violation.")
 @json_option
+@places_options
 def explore_many(
     names: tuple[str, ...],
     target: str,
@@ -52,13 +62,22 @@ def explore_many(
     jobs: int,
     go_on: bool,
     as_json: bool,
+    lab: str,
+    instances: int | None,
+    redis_url: str | None,
 ) -> None:
     """Try many schedules of each SCENARIO (all if none is named), and shrink the first that breaks it.
 
-    Ctrl-C ends it and prints what was found so far.
+    On processes each is tried again and again under random delays and faults, 20 times unless --schedules or
+    --seconds says otherwise, and nothing is shrunk. Ctrl-C ends it and prints what was found so far.
     """
     chosen = [scenario_of(name) for name in names] or list(scenarios().values())
     check_target(target)
+    places = places_of(lab, instances, redis_url)
+    if places is not None:
+        explore_on_processes(
+            chosen, target, places, schedules=schedules, seconds=seconds, jobs=jobs, as_json=as_json
+        )
     if len(chosen) > 1 and schedules is None and seconds is None and strategy(strategy_name).endless:
         raise click.UsageError(
             f"{strategy_name} never comes to a second scenario: give --schedules or --seconds"

@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from sim.case import Case, replay
 from sim.cli.ending import FAILED, fail, status_of
-from sim.cli.options import check_target, json_option, scenario_of, target_option
+from sim.cli.options import (
+    PROCESSES,
+    check_target,
+    json_option,
+    places_of,
+    places_options,
+    scenario_of,
+    target_option,
+)
 from sim.cli.words import result_to_json, sentence
 from sim.errors import SimulatorError
 from sim.explore import undisturbed
 from sim.picture import write_page
-from sim.scenario import scenarios
+from sim.processes.process import ProcessError
+from sim.processes.run import Places, undisturbed_on_processes
+from sim.scenario import Scenario, scenarios
 
 html_option = click.option(
     "--html", type=click.Path(path_type=Path), help="Write the run as a page to look at, one file."
@@ -45,12 +56,26 @@ def list_scenarios(as_json: bool) -> None:
 @json_option
 @click.option("--save", type=click.Path(path_type=Path), help="Write the run to a file for `replay`.")
 @html_option
+@places_options
 def run_one(
-    scenario: str, target: str, seed: int, as_json: bool, save: Path | None, html: Path | None
+    scenario: str,
+    target: str,
+    seed: int,
+    as_json: bool,
+    save: Path | None,
+    html: Path | None,
+    lab: str,
+    instances: int | None,
+    redis_url: str | None,
 ) -> None:
     """Run SCENARIO once, undisturbed."""
     chosen = scenario_of(scenario)
     check_target(target)
+    places = places_of(lab, instances, redis_url)
+    if places is not None:
+        if save is not None or html is not None:
+            raise click.UsageError("a run on processes is none to replay: --save and --html are not for it")
+        _run_on_processes(chosen, target, seed, places, as_json=as_json)
     result, _baseline = undisturbed(chosen, target, seed=seed)
     case = Case.of(scenario, target, result)
     if save is not None:
@@ -58,6 +83,20 @@ def run_one(
     shown = result_to_json(scenario, target, result)
     click.echo(json.dumps(shown) if as_json else f"{scenario}: {sentence(result)}")
     _write(html, case)
+    sys.exit(status_of([result.outcome]))
+
+
+def _run_on_processes(
+    scenario: Scenario, target: str, seed: int, places: Places, *, as_json: bool
+) -> NoReturn:
+    try:
+        result, _baseline = undisturbed_on_processes(scenario, target, seed=seed, places=places)
+    except KeyboardInterrupt:
+        fail("interrupted: every process of it has ended", FAILED)
+    except (SimulatorError, ProcessError) as error:
+        fail(str(error), FAILED)
+    shown = {**result_to_json(scenario.name, target, result), "on": PROCESSES}
+    click.echo(json.dumps(shown) if as_json else f"{scenario.name}: {sentence(result, unit='seconds')}")
     sys.exit(status_of([result.outcome]))
 
 

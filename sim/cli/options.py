@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from sim.cli.ending import USAGE, fail
+from sim.processes.run import Places
 from sim.scenario import Scenario, UnknownScenario, find
 from sim.targets import UnknownTarget, load
 
@@ -17,6 +18,45 @@ target_option = click.option(
     "--target", default="realtime", show_default=True, help="realtime, naive, or MODULE:FACTORY of your own."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per scenario and line.")
+
+
+SIMULATOR, PROCESSES = "simulator", "processes"
+
+
+def places_options(command: Command) -> Command:
+    """Where runs are made; ``places_of`` makes sense of them."""
+    options = (
+        click.option(
+            "--on",
+            "lab",
+            type=click.Choice((SIMULATOR, PROCESSES)),
+            default=SIMULATOR,
+            show_default=True,
+            help="In virtual time, or on real processes and a real Redis.",
+        ),
+        click.option(
+            "--instances",
+            type=click.IntRange(1),
+            help="On processes: so many at least, beside those that the scenario starts.",
+        ),
+        click.option(
+            "--redis-url",
+            help="On processes: an empty database of a Redis that is there, redis://HOST:PORT/DATABASE; else one is "
+            "started.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def places_of(lab: str, instances: int | None, redis_url: str | None) -> Places | None:
+    """None for the simulator. Ends the command when options do not go together."""
+    if lab == PROCESSES:
+        return Places(redis_url, instances=instances or 0)
+    if instances is not None or redis_url is not None:
+        raise click.UsageError("--instances and --redis-url are for --on processes")
+    return None
 
 
 def jobs_option(default: int) -> Callable[[Command], Command]:

@@ -13,11 +13,11 @@ from sim.run import Outcome, Result
 MOST_NAMED = 3
 
 
-def sentence(result: Result) -> str:
+def sentence(result: Result, *, unit: str = "virtual seconds") -> str:
     """What came of one run."""
     if result.outcome is Outcome.INCONCLUSIVE:
-        return f"inconclusive, never reached: {', '.join(result.missing)}"
-    counts = f"{result.messages} messages, {result.virtual_seconds:.2f} virtual seconds"
+        return f"inconclusive, {result.message or 'never reached: ' + ', '.join(result.missing)}"
+    counts = f"{result.messages} messages, {result.virtual_seconds:.2f} {unit}"
     said = f"{result.outcome} ({counts})" + (f": {result.message}" if result.message else "")
     return f"{said}\n    drawn from seed {result.seed}: {result.config}" if result.config else said
 
@@ -120,7 +120,7 @@ def _first_to_json(first: Result, saved: Path | None) -> dict[str, Any]:
         "message": first.message,
         "holds": [str(hold.message) for hold in first.plan.holds],
         "faults": [str(fault) for fault in first.plan.faults],
-        "file": str(saved),
+        "file": None if saved is None else str(saved),
         "plan": first.plan.to_json(),
         "config": first.config,
     }

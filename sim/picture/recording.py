@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from sim.case import Case, replay
 from sim.history import Entry
-from sim.lab import Lab
 from sim.plan import Plan
 from sim.run import Result, make_lab, run
 from sim.scenario import Scenario, find
 from sim.schedule import Message
+from sim.simulated import SimulatedLab
 from sim.targets import load
 
 CLIENT, INSTANCE, REDIS, DATABASE, OTHER = "client", "instance", "redis", "db", "other"
@@ -90,7 +90,7 @@ def record_case(case: Case) -> tuple[Recording, Recording]:
     return recording, record(scenario, case.target, case.plan.undisturbed, seed=case.seed)
 
 
-def _hosts(lab: Lab, messages: tuple[Sent, ...]) -> dict[str, str]:
+def _hosts(lab: SimulatedLab, messages: tuple[Sent, ...]) -> dict[str, str]:
     known = {
         **dict.fromkeys(lab.clients, CLIENT),
         **dict.fromkeys(lab.instances, INSTANCE),

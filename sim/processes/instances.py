@@ -16,7 +16,7 @@ SECRET_KEY = "signs-the-tokens-of-lab-instances-and-nothing-else"
 """`WEBUI_SECRET_KEY` of every instance here unless `settings` says otherwise: a fleet shares one."""
 
 # Settings of the machine's owner must not change what a test or a lab sees.
-_SETTING_PREFIXES = (
+SETTING_PREFIXES = (
     "CORS_",
     "DATABASE_URL",
     "ENABLE_WEBSOCKET",
@@ -79,7 +79,7 @@ class Instance(Server):
             "PYTHONUNBUFFERED": "1",
             "WEBUI_SECRET_KEY": SECRET_KEY,
         }
-        return command, clean_environment(without=_SETTING_PREFIXES, extra=extra | self._settings)
+        return command, clean_environment(without=SETTING_PREFIXES, extra=extra | self._settings)
 
     def _ready_on(self, port: int) -> bool:
         return is_ready(port)

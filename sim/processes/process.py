@@ -29,6 +29,8 @@ _LOG_TAIL = 4000
 _POLL_SECONDS = 0.01
 _PORT_TRIES = 5
 _T = TypeVar("_T")
+_DICE = random.SystemRandom()
+"""Several processes look for ports at once, maybe with ``random`` in the same state."""
 
 
 class ProcessError(Exception):
@@ -46,7 +48,7 @@ def free_port() -> int:
     started again finds its port still free.
     """
     for _ in range(200):
-        port = random.randint(15_000, 31_999)
+        port = _DICE.randint(15_000, 31_999)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

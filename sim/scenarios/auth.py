@@ -52,7 +52,7 @@ async def identity_switch(lab: Lab) -> None:
     tab = lab.client("ann-1")
     await steady.join(lab, tab, "ann", "bob", "api-1")
     lab.reach("switched")
-    switched = lab.world.now
+    switched = lab.now
     await lab.knock("api-1", "tell", {"event": "private", "data": {"for": "ann"}, "user_ids": ["ann"]})
     await lab.sleep(1.0)
     lab.checks.nothing_leaks([tab.name], event="private", since=switched)
@@ -128,16 +128,16 @@ async def connect_races_close(lab: Lab) -> None:
 
 async def _polls_and_leaves(lab: Lab) -> None:
     raw = lab.raw("bob-1")
-    host, _colon, port = lab.instances["api-1"].address.partition(":")
+    host, port = lab.place(raw, "api-1")
     for _attempt in range(20):
         try:
-            await lab.on(raw.node, raw.client.open(host, int(port), transport="polling"))
+            await lab.do(raw, raw.client.open(host, port, transport="polling"))
             break
         except Ended:
             await lab.sleep(0.5)
-    joining = lab.background(lab.on(raw.node, raw.client.join({"token": lab.token("bob")})))
+    joining = lab.background(lab.do(raw, raw.client.join({"token": lab.token("bob")})))
     await lab.sleep(LEAVES_AFTER)
-    leaving = lab.background(lab.on(raw.node, raw.client.close()))
+    leaving = lab.background(lab.do(raw, raw.client.close()))
     await asyncio.gather(joining, leaving, return_exceptions=True)
 
 

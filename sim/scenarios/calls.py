@@ -75,7 +75,7 @@ async def call_timeout_leak(lab: Lab) -> None:
     lab.checks.calls_end({}, within=CALL_SECONDS + SLACK_SECONDS + lab.stalls())
     await steady.door_becomes(lab, "nothing-is-kept-of-calls", "api-1", "waiting", 0)
     # Where the tab is, what was asked by an instance that died may be kept for as long as the tab.
-    await lab.on(mute.node, mute.client.vanish())
+    await lab.do(mute, mute.client.vanish())
     await steady.door_becomes(lab, "nothing-is-kept-of-calls", "api-2", "waiting", 0)
 
 
@@ -98,7 +98,7 @@ async def call_to_the_dead(lab: Lab) -> None:
         if lab.checks.count(tab.name, "chat-events") and tab.client.sid and not asking.done():
             lab.reach("closed while it was asked")
             break
-    await lab.on(tab.node, tab.client.vanish())
+    await lab.do(tab, tab.client.vanish())
     await _ends(lab, asking, "the caller who asked before")
     await _ends(lab, lab.background(lab.knock("api-1", "call", call("ann", sid))), "who asked then")
     lab.checks.calls_end({}, within=60.0)

@@ -43,11 +43,11 @@ async def lock_released_by_stranger(lab: Lab) -> None:
     await lab.start("api-1")
     stage = await Stage.of(lab, "api-2")
     lab.terminate("api-1")
-    ended_at = lab.world.now
+    ended_at = lab.now
     await lab.until_time(ended_at + LOCK_SECONDS + 1.0)
     await lab.start("api-3")
     await lab.until_time(ended_at + LOCK_SECONDS + 3.5)
-    if lab.healed_at > lab.world.now - 0.1:
+    if lab.healed_at > lab.now - 0.1:
         # The new holder stalled, not the old one while it gave up: the scenario above is about that.
         await lab.until_time(lab.healed_at + LOCK_SECONDS)
     await lab.start("api-4")

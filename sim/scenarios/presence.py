@@ -35,7 +35,7 @@ async def stale_user_list(lab: Lab) -> None:
 )
 async def user_list_storm(lab: Lab) -> None:
     stage = await Stage.of(lab)
-    began, before = lab.world.now, lab.checks.heard(stage.watcher, "user-list")
+    began, before = lab.now, lab.checks.heard(stage.watcher, "user-list")
     names = [f"tab-{number}" for number in range(TABS)]
     await lab.together(
         *(stage.come(name, name, f"api-{1 + number % 2}") for number, name in enumerate(names))
@@ -81,7 +81,7 @@ async def lost_last_publish(lab: Lab) -> None:
     await stage.leave(ann)
     for _ in range(GONE_WITHIN):  # her instance may have been killed before it could say so: then others do
         await lab.sleep(1.0)
-        if lab.redis.deaf["api-1"]:
+        if lab.lost_published("api-1"):
             lab.reach("the message was lost")
             break
     lab.lose_published("api-1", lose=False)

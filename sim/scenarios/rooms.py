@@ -30,10 +30,10 @@ async def room_members_elsewhere(lab: Lab) -> None:
         )
     await lab.knock("api-1", "enter", {"room": ROOM, "user_ids": ["ann", "bob"]})
     await lab.sleep(ENTERED_SECONDS)
-    stays = [Stay(here.name, lab.world.now - 0.001), Stay(there.name, lab.world.now - 0.001)]
+    stays = [Stay(here.name, lab.now - 0.001), Stay(there.name, lab.now - 0.001)]
     said = []
     for number, at in enumerate(("api-1", "api-2", "api-1", "api-2")):
-        said.append(Said(f"news {number}", at, lab.world.now))
+        said.append(Said(f"news {number}", at, lab.now))
         await lab.knock(at, "tell", {"event": "news", "data": {"mark": f"news {number}"}, "room": ROOM})
     await lab.sleep(1.0)
     lab.checks.room_is_right(said, stays, event="news")
@@ -52,10 +52,10 @@ async def join_races_emit(lab: Lab) -> None:
     for turn in (1, 2):
         there = await steady.come(lab, lab.client(f"bob-{turn}"), "bob", "api-2")
         status, _ = await lab.knock("api-1", "enter", {"room": ROOM, "user_ids": ["ann", "bob"]})
-        since = lab.world.now - 0.001
+        since = lab.now - 0.001
         said = []
         for at in ("api-2", "api-1"):
-            said.append(Said(f"turn {turn} from {at}", at, lab.world.now))
+            said.append(Said(f"turn {turn} from {at}", at, lab.now))
             await lab.knock(at, "tell", {"event": "news", "data": {"mark": said[-1].mark}, "room": ROOM})
         await lab.sleep(ENTERED_SECONDS)
         if status == 200:

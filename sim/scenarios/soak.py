@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sim.client_node import ClientNode
+from sim.client import Client
 from sim.evidence import Said, Stay
 from sim.lab import Lab
 from sim.scenario import scenario
@@ -107,7 +107,7 @@ async def soak(lab: Lab) -> None:
     lab.config = str(config)
     await lab.start(*(f"api-{number}" for number in range(1, config.instances + 1)))
     workload = _Workload(lab, config)
-    began = lab.world.now
+    began = lab.now
     work: list[Awaitable[Any]] = [workload.live(name, began) for name, _user, _transport in config.clients]
     work += [workload.harm(began + when, what, host, seconds) for when, what, host, seconds in config.faults]
     if config.stranger:
@@ -212,7 +212,7 @@ class _Workload:
         lab.checks.nothing_leaks([STRANGER])
         lab.checks.calls_end(self._answers, within=CALL_SECONDS + 0.5 + lab.stalls())
         if not self._config.faults and not self._vanished:
-            last = [Said(f"last {number}", tab.name, lab.world.now) for number, tab in enumerate(present)]
+            last = [Said(f"last {number}", tab.name, lab.now) for number, tab in enumerate(present)]
             lab.checks.room_is_right([*self._said, *last], self._stays, event="channel-events")
         if present:
             await lab.call(present[0], "usage", {"model": "last"})
@@ -238,7 +238,7 @@ class _Workload:
             host = places.choice(running)
             tab = self._tabs[name]
             if await self._lab.connect_again(tab, self._users[name], host, transport=transport):
-                self._stays.append(Stay(name, self._lab.world.now))
+                self._stays.append(Stay(name, self._lab.now))
                 self._answers[tab.sid or ""] = f"{name} answers"
 
     async def _reload(self, name: str, places: random.Random) -> None:
@@ -246,8 +246,8 @@ class _Workload:
         await self._lab.close(self._tabs[name])
         await self._come(name, places)
 
-    async def _say(self, tab: ClientNode) -> None:
-        said = Said(f"said {len(self._said) + 1}", tab.name, self._lab.world.now)
+    async def _say(self, tab: Client) -> None:
+        said = Said(f"said {len(self._said) + 1}", tab.name, self._lab.now)
         self._said.append(said)
         payload = {"channel_id": CHANNEL, "data": {"type": "typing", "mark": said.mark}}
         await self._lab.call(tab, "channel-events", payload)
@@ -262,7 +262,7 @@ class _Workload:
             )
 
     def _ends_stay(self, name: str) -> None:
-        now = self._lab.world.now
+        now = self._lab.now
         self._stays = [
             replace(stay, until=now) if stay.who == name and stay.until > now else stay
             for stay in self._stays

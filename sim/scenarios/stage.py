@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sim.client_node import ClientNode
+from sim.client import Client
 from sim.lab import Lab
-from sim.targets.knock import knock
 
 STAGGER = 0.03
 """Seconds between two things that happen at once for a person: longer than either takes if nothing is in its way."""
@@ -31,10 +30,10 @@ class Stage:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self._users: dict[ClientNode, str] = {}
-        self._homes: dict[ClientNode, str] = {}
-        self._hosts: dict[ClientNode, str] = {}
-        self._left: set[ClientNode] = set()
+        self._users: dict[Client, str] = {}
+        self._homes: dict[Client, str] = {}
+        self._hosts: dict[Client, str] = {}
+        self._left: set[Client] = set()
         self._said = 0
 
     @classmethod
@@ -47,10 +46,10 @@ class Stage:
         return stage
 
     @property
-    def watcher(self) -> ClientNode:
+    def watcher(self) -> Client:
         return self.lab.client("watcher")
 
-    async def come(self, name: str, user: str, at: str, *, after: float = 0.0) -> ClientNode:
+    async def come(self, name: str, user: str, at: str, *, after: float = 0.0) -> Client:
         """A tab is opened, as pages do: sent away, it tries again, at another instance if its own is gone."""
         lab, tab = self.lab, self.lab.client(name)
         self._users[tab] = user
@@ -67,7 +66,7 @@ class Stage:
         await lab.sleep(STAGGER)
         return tab
 
-    async def leave(self, tab: ClientNode, *, after: float = 0.0) -> None:
+    async def leave(self, tab: Client, *, after: float = 0.0) -> None:
         await self.lab.sleep(after)
         self._left.add(tab)
         await self.lab.close(tab)
@@ -81,16 +80,16 @@ class Stage:
         for tab, home in self._homes.items():
             if tab in self._left or (tab.sid and self._hosts[tab] == home):
                 continue
-            await self.lab.on(tab.node, tab.close())
+            await self.lab.do(tab, tab.close())
             await self._come_back(tab, home)
 
     async def calm(self, seconds: float) -> None:
         """Waits until nothing has been disturbed for so long."""
-        since = self.lab.world.now
-        while (until := max(since, self.lab.healed_at) + seconds) > self.lab.world.now:
+        since = self.lab.now
+        while (until := max(since, self.lab.healed_at) + seconds) > self.lab.now:
             await self.lab.until_time(until)
 
-    def open(self, *, since: float | None = None) -> list[ClientNode]:
+    def open(self, *, since: float | None = None) -> list[Client]:
         """Tabs that are connected now; with ``since``, at instances that nothing disturbed since then."""
         return [
             tab
@@ -123,16 +122,16 @@ class Stage:
     async def hear_each_other(self, *, within: float = 10.0) -> None:
         """What a tab says reaches all open tabs, once; what is said while something is broken may be lost."""
         await self._somebody_watches()
-        lab, asked_at = self.lab, self.lab.world.now
+        lab, asked_at = self.lab, self.lab.now
         while True:
             self._said += 1
             speaker, hearers, mark = self.open()[-1], self.open(), f"said {self._said}"
-            began = lab.world.now
+            began = lab.now
             await self._emit(speaker, "channel-events", says(mark))
             await lab.sleep(0.5)
             heard = {tab.name: lab.checks.heard(tab, "channel-events", is_marked(mark)) for tab in hearers}
             lab.checks.hold("at-most-once", max(heard.values()) <= 1, f"{mark} was heard {heard}")
-            if all(heard.values()) or lab.world.now >= self._deadline(asked_at, within):
+            if all(heard.values()) or lab.now >= self._deadline(asked_at, within):
                 break
             await lab.until_time(began + AGAIN_SECONDS)
             await self._somebody_watches()
@@ -149,14 +148,14 @@ class Stage:
         """What a target's door says; None where there is no such door, or the instance cannot answer."""
         lab = self.lab
         try:
-            status, body = await knock(instance, 80, door, timeout=1.0)
+            status, body = await lab.peek(instance, door, timeout=1.0)
         except (OSError, TimeoutError, EOFError, IndexError):
             return None
         lab.reach(f"looked at {door}")
         return body["result"] if status == 200 and isinstance(body, dict) else None
 
     async def _agree_when_asked(self, within: float) -> None:
-        asked_at = self.lab.world.now
+        asked_at = self.lab.now
         while True:
             await self._somebody_watches()
             asked = self.open()[0]
@@ -166,7 +165,7 @@ class Stage:
             shown = self.lab.checks.online(asked) or set()
             answered = self.lab.checks.heard(asked, "user-list") > before
             right = answered and shown == self.online()
-            if right or self.lab.world.now >= self._deadline(asked_at, within):
+            if right or self.lab.now >= self._deadline(asked_at, within):
                 break
         self.lab.checks.hold(
             "asked-list-is-right",
@@ -178,18 +177,18 @@ class Stage:
         if not self.open():
             await self._come_back(self.watcher, self._homes[self.watcher])
 
-    async def _come_back(self, tab: ClientNode, at: str) -> None:
+    async def _come_back(self, tab: Client, at: str) -> None:
         lab = self.lab
         for _attempt in range(ATTEMPTS):
             host = await self._serving(at)
             auth = {"token": lab.token(self._users[tab])}
-            if await lab.on(tab.node, tab.connect(lab.instances[host].address, auth)):
+            if await lab.do(tab, tab.connect(host, auth)):
                 self._hosts[tab] = host
                 return
             await lab.sleep(AGAIN_SECONDS)
 
-    async def _emit(self, tab: ClientNode, event: str, data: Any) -> None:
-        await self.lab.on(tab.node, tab.emit(event, data))
+    async def _emit(self, tab: Client, event: str, data: Any) -> None:
+        await self.lab.do(tab, tab.emit(event, data))
 
     async def _serving(self, wanted: str) -> str:
         """The wanted instance, another one where it is gone, or the wanted one started again where all are."""
@@ -201,13 +200,13 @@ class Stage:
     def _deadline(self, asked_at: float, within: float) -> float:
         if not all(instance.running for instance in self.lab.instances.values()):
             within = max(within, GHOST_SECONDS)
-        return max(asked_at + REST_SECONDS, self.lab.healed_at + within)
+        return max(asked_at + self.lab.bound(REST_SECONDS), self.lab.healed_at + self.lab.bound(within))
 
     async def _becomes(
         self, invariant: str, true: Callable[[], bool], evidence: Callable[[], str], *, within: float
     ) -> None:
-        lab, asked_at = self.lab, self.lab.world.now
-        while not true() and lab.world.now < self._deadline(asked_at, within):
+        lab, asked_at = self.lab, self.lab.now
+        while not true() and lab.now < self._deadline(asked_at, within):
             await lab.sleep(0.01)
         lab.checks.hold(invariant, true(), evidence)
 

@@ -92,7 +92,7 @@ async def reaped_but_alive(lab: Lab) -> None:
         await stage.restore()
         await stage.agree()
         lab.pause("api-2", STALL_SECONDS)
-        stalled_at = lab.world.now
+        stalled_at = lab.now
         await lab.sleep(STALL_SECONDS - 0.5)
         if lab.checks.online(stage.watcher) == {"wat"} and lab.steady("api-1", stalled_at):
             lab.reach("was reaped")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.client_node import ClientNode, RawNode
+from sim.client import Client, Raw
 from sim.lab import Lab
 
 LOOK_SECONDS = 0.25
@@ -31,59 +31,59 @@ async def _keep_up(lab: Lab, names: tuple[str, ...]) -> None:
 
 
 async def come(
-    lab: Lab, client: ClientNode, user: str | None, at: str, *, reconnection: bool = True, **options: Any
-) -> ClientNode:
+    lab: Lab, client: Client, user: str | None, at: str, *, reconnection: bool = True, **options: Any
+) -> Client:
     """Connects, again and again until let in, and from then on comes back by itself unless it shall not."""
-    deadline = lab.world.now + COME_SECONDS
+    deadline = lab.now + COME_SECONDS
     while not await lab.connect_again(client, user, at, reconnection=reconnection, **options):
         lab.checks.hold(
             "who-comes-is-let-in",
-            lab.world.now < deadline,
+            lab.now < deadline,
             f"{client.name} was turned away for {COME_SECONDS:g} s",
         )
         await lab.sleep(AGAIN_SECONDS)
     return client
 
 
-async def watch(lab: Lab, name: str, user: str, at: str) -> ClientNode:
+async def watch(lab: Lab, name: str, user: str, at: str) -> Client:
     """A client that is on the list which it holds: one that is not connects again, as a user would reload."""
     client = lab.client(name)
-    deadline = lab.world.now + COME_SECONDS
+    deadline = lab.now + COME_SECONDS
     while True:
         await come(lab, client, user, at)
         for _look in range(10):
             if user in (lab.checks.online(client) or ()):
                 return client
             await lab.sleep(0.1)
-        lab.checks.hold("who-comes-is-shown", lab.world.now < deadline, f"{user} is connected and not online")
+        lab.checks.hold("who-comes-is-shown", lab.now < deadline, f"{user} is connected and not online")
         await lab.close(client)
 
 
-async def come_raw(lab: Lab, raw: RawNode, user: str, at: str) -> RawNode:
+async def come_raw(lab: Lab, raw: Raw, user: str, at: str) -> Raw:
     """The same for a raw client, which does not come back."""
-    deadline = lab.world.now + COME_SECONDS
+    deadline = lab.now + COME_SECONDS
     while not await lab.connect_raw(raw, user, at):
         lab.checks.hold(
             "who-comes-is-let-in",
-            lab.world.now < deadline,
+            lab.now < deadline,
             f"{raw.name} was turned away for {COME_SECONDS:g} s",
         )
         await lab.sleep(AGAIN_SECONDS)
     return raw
 
 
-async def join(lab: Lab, client: ClientNode, first: str, then: str, at: str) -> None:
+async def join(lab: Lab, client: Client, first: str, then: str, at: str) -> None:
     """Connects as one user and joins as another, or as the same again; from the beginning if that fails.
 
     It does not come back later: it would come as the first.
     """
-    deadline = lab.world.now + COME_SECONDS
+    deadline = lab.now + COME_SECONDS
     while True:
         await come(lab, client, first, at, reconnection=False)
         ack = await lab.call(client, "user-join", {"auth": {"token": lab.token(then)}})
         if isinstance(ack, dict) and ack.get("id") == then:
             return
-        lab.checks.hold("who-comes-is-let-in", lab.world.now < deadline, f"user-join as {then} got {ack}")
+        lab.checks.hold("who-comes-is-let-in", lab.now < deadline, f"user-join as {then} got {ack}")
         await lab.close(client)
 
 

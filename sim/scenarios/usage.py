@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.client_node import ClientNode
+from sim.client import Client
 from sim.lab import Lab
 from sim.plan import KILL_CONNECTIONS, REDIS_RESTART, SKEW
 from sim.scenario import scenario
@@ -23,7 +23,7 @@ TRIES = 8
 class Touch:
     """One touch of a model: it was sent, and it was taken in before its ack came."""
 
-    def __init__(self, stage: Stage, tab: ClientNode, model: str) -> None:
+    def __init__(self, stage: Stage, tab: Client, model: str) -> None:
         self._stage = stage
         self._tab = tab
         self._model = model
@@ -33,9 +33,9 @@ class Touch:
         """As pages do: what failed is tried again, on a new connection where the old one is gone."""
         lab = self._stage.lab
         for _ in range(TRIES):
-            self.sent_at = lab.world.now
+            self.sent_at = lab.now
             ack = await lab.call(self._tab, "usage", {"model": self._model})
-            self.acked_at = lab.world.now
+            self.acked_at = lab.now
             if not (isinstance(ack, dict) and "error" in ack):
                 lab.reach("touched")
                 return
@@ -45,11 +45,11 @@ class Touch:
     def check_in_use(self) -> None:
         """Whoever looks on without a disturbance must be shown the model, unless its user was disturbed."""
         lab, stage = self._stage.lab, self._stage
-        if lab.world.now >= self.sent_at + WINDOW or self._tab not in stage.open(since=self.sent_at):
+        if lab.now >= self.sent_at + WINDOW or self._tab not in stage.open(since=self.sent_at):
             return
         for tab in stage.open(since=self.sent_at):
             shown = self._model in lab.checks.models(tab)
-            age = lab.world.now - self.acked_at
+            age = lab.now - self.acked_at
             lab.checks.hold(
                 "usage-in-use", shown, f"{tab.name} is not shown {self._model}, touched {age:.3f} s ago"
             )
@@ -58,11 +58,11 @@ class Touch:
         """When its window has passed, everybody is told within some seconds."""
         lab, stage = self._stage.lab, self._stage
         await lab.until_time(self.acked_at + WINDOW)
-        while lab.world.now < max(self.acked_at + WINDOW, lab.healed_at + WINDOW) + within:
+        while lab.now < max(self.acked_at + WINDOW, lab.healed_at + WINDOW) + lab.bound(within):
             if not self._shown():
                 break
             await lab.sleep(0.01)
-        age = lab.world.now - self.acked_at
+        age = lab.now - self.acked_at
         lab.checks.hold(
             "usage-over",
             not self._shown(),
@@ -80,7 +80,7 @@ class Touch:
         return [tab.name for tab in self._stage.open() if self._model in checks.models(tab)]
 
 
-async def touch(stage: Stage, tab: ClientNode, *, after: float = 0.0) -> Touch:
+async def touch(stage: Stage, tab: Client, *, after: float = 0.0) -> Touch:
     await stage.lab.sleep(after)
     touched = Touch(stage, tab, "m")
     await touched.again()

@@ -24,18 +24,18 @@ async def slow_consumer(lab: Lab) -> None:
     """What a server keeps cannot be seen from outside; that the client reads again and finds itself cut off can."""
     await steady.serve(lab, "api-1")
     await steady.come(lab, lab.client("bob-1"), "bob", "api-1")
-    deadline = lab.world.now + FLOOD_SECONDS
+    deadline = lab.now + FLOOD_SECONDS
     while True:
         slow = await steady.come_raw(lab, lab.raw("ann-1"), "ann", "api-1")
-        await lab.on(slow.node, slow.client.stop_reading())
+        await lab.do(slow, slow.client.stop_reading())
         before = lab.checks.count(slow.name, "flood")
         if await _flood(lab):
             lab.reach("4 MiB were sent to who did not read")
             break
-        if lab.world.now > deadline:
+        if lab.now > deadline:
             return
         await lab.sleep(steady.AGAIN_SECONDS)
-    await lab.on(slow.node, slow.client.go_on_reading())
+    await lab.do(slow, slow.client.go_on_reading())
     await lab.checks.becomes(
         "slow-consumer-is-closed",
         lambda: slow.client.sid is None,

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from sim.lab import Lab
 from sim.node import Node
 from sim.plan import Plan
 from sim.run import run
 from sim.scenario import find
 from sim.schedule import PlainSchedule
+from sim.simulated import SimulatedLab
 from sim.targets import load
 
 TARGETS = {"bare": "tests.bench.bare_app:make_app", "naive": "naive", "realtime": "realtime"}
@@ -55,7 +55,7 @@ def simulator() -> Simulated:
     return Simulated(**json.loads(done.stdout.splitlines()[-1]))
 
 
-async def connect_four(lab: Lab) -> None:
+async def connect_four(lab: SimulatedLab) -> None:
     await lab.start("api-1", "api-2")
     for number in range(4):
         tab = await lab.connect(f"tab-{number}", f"user-{number}", f"api-{number % 2 + 1}")
@@ -66,7 +66,7 @@ def _runs_per_second(target: str) -> float:
     seconds = []
     for number in range(ROUNDS + 2):
         began = time.process_time()
-        Lab(load(target), PlainSchedule()).run(connect_four)
+        SimulatedLab(load(target), PlainSchedule()).run(connect_four)
         if number >= 2:  # the first ones import
             seconds.append(time.process_time() - began)
     return 1 / statistics.median(seconds)
@@ -75,7 +75,7 @@ def _runs_per_second(target: str) -> float:
 def _idle(target: str) -> float:
     taken: list[float] = []
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2", "api-3")
         for number in range(10):
             await lab.connect(f"tab-{number}", f"user-{number}", f"api-{number % 3 + 1}")
@@ -83,14 +83,14 @@ def _idle(target: str) -> float:
         await lab.sleep(IDLE_SECONDS)
         taken.append(time.process_time() - began)
 
-    Lab(load(target), PlainSchedule()).run(scenario, limit=2 * IDLE_SECONDS)
+    SimulatedLab(load(target), PlainSchedule()).run(scenario, limit=2 * IDLE_SECONDS)
     return IDLE_SECONDS / taken[0]
 
 
 def _step_us() -> float:
     """A chain of ``call_soon`` on one node."""
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         node = Node(lab.world, lab.network, "chain")
 
         async def chain() -> float:
@@ -113,7 +113,7 @@ def _step_us() -> float:
 
     taken: list[float] = []
     for _ in range(3):
-        Lab(load("naive"), PlainSchedule()).run(scenario)
+        SimulatedLab(load("naive"), PlainSchedule()).run(scenario)
     return min(taken) / STEPS * 1e6
 
 

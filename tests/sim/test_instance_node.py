@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from sim.lab import Lab
 from sim.schedule import Message, PlainSchedule
+from sim.simulated import SimulatedLab
 from sim.targets import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning")
@@ -31,7 +31,7 @@ class Ends:
 def test_a_process_that_ends_leaves_no_connection_behind(target: str) -> None:
     ends = Ends()
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         tab = await lab.connect("ann-1", "ann", "api-1")
         await lab.sleep(1)
@@ -45,6 +45,6 @@ def test_a_process_that_ends_leaves_no_connection_behind(target: str) -> None:
         await lab.start("api-1")
         assert await lab.connect_again(tab, "ann", "api-1")
 
-    lab = Lab(load(target), PlainSchedule())
+    lab = SimulatedLab(load(target), PlainSchedule())
     lab.network.observers.append(ends)
     lab.run(scenario, seed=1)

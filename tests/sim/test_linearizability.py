@@ -19,10 +19,10 @@ from realtime.directory import User
 from realtime.errors import LeaseLost, StateUnavailable
 from realtime.link import RedisLink, SingleConnector
 from realtime.state import Outcome, RedisState, Session
-from sim.lab import Lab
 from sim.linearizability import Call, linearization
 from sim.node import Node
 from sim.schedule import JitterSchedule
+from sim.simulated import SimulatedLab
 from tests.state.model import Model
 
 pytestmark = pytest.mark.explores
@@ -127,11 +127,11 @@ class Concurrent:
         self._make = make or (lambda link: verbs(RedisState(link, root="{t}")))
 
     def run(self) -> list[Call]:
-        lab = Lab(_no_app, JitterSchedule(self._seed, spread=0.004, splits=0.1))
+        lab = SimulatedLab(_no_app, JitterSchedule(self._seed, spread=0.004, splits=0.1))
         lab.run(self._scenario, seed=self._seed)
         return self.calls
 
-    async def _scenario(self, lab: Lab) -> None:
+    async def _scenario(self, lab: SimulatedLab) -> None:
         first = Node(lab.world, lab.network, "first")
         await lab.on(first, self._prepare(lab))
         hosts = [Node(lab.world, lab.network, f"host-{number}") for number in range(3)]
@@ -145,14 +145,14 @@ class Concurrent:
             work.append(self._harm(lab))
         await lab.together(*work)
 
-    async def _prepare(self, lab: Lab) -> None:
+    async def _prepare(self, lab: SimulatedLab) -> None:
         link = RedisLink(SingleConnector(lab.redis.url))
         state = RedisState(link, root="{t}")
         for lease in LEASES:
             await state.acquire(lease, LONG_MS)
         await link.close()
 
-    async def _harm(self, lab: Lab) -> None:
+    async def _harm(self, lab: SimulatedLab) -> None:
         for _ in range(2):
             await asyncio.sleep(self._dice.uniform(0.0, 0.02))
             if self._dice.random() < 0.5:
@@ -160,7 +160,9 @@ class Concurrent:
             else:
                 lab.pause("redis", 0.5)
 
-    async def _call(self, lab: Lab, who: str, todo: list[tuple[str, tuple[str, ...]]], seed: float) -> None:
+    async def _call(
+        self, lab: SimulatedLab, who: str, todo: list[tuple[str, tuple[str, ...]]], seed: float
+    ) -> None:
         link = RedisLink(SingleConnector(lab.redis.url, timeout=0.2), timeout=0.2)
         verb, dice = self._make(link), random.Random(seed)
         for name, args in todo:

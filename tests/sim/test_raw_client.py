@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sim.client_node import ClientNode, RawNode
-from sim.lab import Lab
 from sim.schedule import Message, PlainSchedule
+from sim.simulated import SimulatedLab
 from sim.targets import load
 from sim.tcp import WINDOW
 
 pytestmark = pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning")
 
-Behaves = Callable[[Lab, RawNode, ClientNode], Awaitable[None]]
+Behaves = Callable[[SimulatedLab, RawNode, ClientNode], Awaitable[None]]
 
 TARGETS = ("naive", "realtime")
 TRANSPORTS = ("websocket", "polling")
@@ -42,11 +42,11 @@ class Traffic:
         return None
 
 
-def with_raw(target: str, transport: str, behaves: Behaves) -> tuple[Lab, Traffic]:
+def with_raw(target: str, transport: str, behaves: Behaves) -> tuple[SimulatedLab, Traffic]:
     """One instance, a watcher, and a raw client of the user ann who is connected when it begins to misbehave."""
     traffic = Traffic()
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         watcher = await lab.connect("watcher", "wat", "api-1")
         raw = lab.raw("raw")
@@ -54,20 +54,20 @@ def with_raw(target: str, transport: str, behaves: Behaves) -> tuple[Lab, Traffi
         await lab.checks.everyone_sees([watcher], {"ann", "wat"})
         await behaves(lab, raw, watcher)
 
-    lab = Lab(load(target), PlainSchedule())
+    lab = SimulatedLab(load(target), PlainSchedule())
     lab.network.observers.append(traffic)
     lab.run(scenario, seed=1)
     return lab, traffic
 
 
-async def goes(lab: Lab, watcher: ClientNode, *, within: float) -> None:
+async def goes(lab: SimulatedLab, watcher: ClientNode, *, within: float) -> None:
     await lab.checks.everyone_sees([watcher], {"wat"}, within=within)
 
 
 @every_target
 @every_transport
 def test_a_client_with_manners_stays_hears_and_answers(target: str, transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         raw.client.answer = lambda data: {"heard": data["data"]}
         await lab.sleep(2 * MISSED_SECONDS)
         info = {"user_id": "ann", "session_id": raw.client.sid}
@@ -88,7 +88,7 @@ def test_a_client_with_manners_stays_hears_and_answers(target: str, transport: s
 @every_target
 @every_transport
 def test_one_that_never_answers_pings_is_closed(target: str, transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         raw.client.answers_pings = False
         await goes(lab, watcher, within=2 * MISSED_SECONDS)
         await lab.sleep(MISSED_SECONDS)  # a stock server leaves the poll that waits for a packet waiting
@@ -100,7 +100,7 @@ def test_one_that_never_answers_pings_is_closed(target: str, transport: str) -> 
 
 @every_target
 def test_one_that_stops_reading_holds_the_server_back(target: str) -> None:
-    async def flood(lab: Lab) -> None:
+    async def flood(lab: SimulatedLab) -> None:
         for number in range(16):
             await lab.knock(
                 "api-1",
@@ -109,12 +109,12 @@ def test_one_that_stops_reading_holds_the_server_back(target: str) -> None:
             )
         await lab.sleep(1)
 
-    async def deaf(lab: Lab, raw: RawNode, _watcher: ClientNode) -> None:
+    async def deaf(lab: SimulatedLab, raw: RawNode, _watcher: ClientNode) -> None:
         await lab.on(raw.node, raw.client.stop_reading())
         await flood(lab)
         assert not lab.checks.count("raw", "flood")
 
-    async def hears_again(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def hears_again(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         await deaf(lab, raw, watcher)
         await lab.on(raw.node, raw.client.go_on_reading())
         await lab.sleep(1)
@@ -129,7 +129,7 @@ def test_one_that_stops_reading_holds_the_server_back(target: str) -> None:
 @every_target
 @every_transport
 def test_one_that_vanishes_by_a_reset_is_missed_at_once(target: str, transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         await lab.on(raw.node, raw.client.vanish())
         await goes(lab, watcher, within=2 if transport == "websocket" else 2 * MISSED_SECONDS)
 
@@ -140,7 +140,7 @@ def test_one_that_vanishes_by_a_reset_is_missed_at_once(target: str, transport: 
 
 @every_target
 def test_one_that_vanishes_in_silence_is_missed_when_it_answers_no_ping(target: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         lab.drop(raw)
         gone = lab.world.now
         await goes(lab, watcher, within=2 * MISSED_SECONDS)
@@ -152,7 +152,7 @@ def test_one_that_vanishes_in_silence_is_missed_when_it_answers_no_ping(target: 
 
 @every_target
 def test_garbage_on_a_websocket_ends_it(target: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         await lab.on(raw.node, raw.client.send_garbage(b"\xff\xff\xff\xff no frame"))
         await goes(lab, watcher, within=2)
         ends = [entry.name for entry in lab.history.of("raw", "disconnected")]
@@ -164,7 +164,7 @@ def test_garbage_on_a_websocket_ends_it(target: str) -> None:
 
 @every_target
 def test_garbage_beside_a_polling_session_does_it_no_harm(target: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         await lab.on(raw.node, raw.client.send_garbage(b"no request\r\n\r\n"))
         await lab.sleep(MISSED_SECONDS)
         assert raw.client.sid
@@ -175,7 +175,7 @@ def test_garbage_beside_a_polling_session_does_it_no_harm(target: str) -> None:
 
 @every_transport
 def test_a_malformed_packet_ends_a_session_of_the_layer(transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         await lab.on(raw.node, raw.client.send_packet("4nonsense"))
         await goes(lab, watcher, within=2)
 
@@ -185,7 +185,7 @@ def test_a_malformed_packet_ends_a_session_of_the_layer(transport: str) -> None:
 @every_target
 @every_transport
 def test_half_of_an_event_is_no_event_and_keeps_nobody_else_waiting(target: str, transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         said = '42["channel-events",{"channel_id":"general","data":{"type":"typing","mark":"half"}}]'
         await lab.on(raw.node, raw.client.send_half(said))
         await lab.connect("bob-1", "bob", "api-1")
@@ -197,19 +197,19 @@ def test_half_of_an_event_is_no_event_and_keeps_nobody_else_waiting(target: str,
 
 @every_target
 def test_where_nobody_listens_it_is_refused(target: str) -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         raw = lab.raw("raw")
         assert not await lab.on(raw.node, raw.client.connect("api-1", 81, None))
         assert [entry.data for entry in lab.history.of("raw", "refused")] == ["refused"]
 
-    Lab(load(target), PlainSchedule()).run(scenario, seed=1)
+    SimulatedLab(load(target), PlainSchedule()).run(scenario, seed=1)
 
 
 @every_target
 @every_transport
 def test_one_that_connects_again_gives_its_former_connection_up(target: str, transport: str) -> None:
-    async def behaves(lab: Lab, raw: RawNode, watcher: ClientNode) -> None:
+    async def behaves(lab: SimulatedLab, raw: RawNode, watcher: ClientNode) -> None:
         former = raw.client.sid
         assert await lab.connect_raw(raw, "ann", "api-1", transport=transport)
         assert raw.client.sid not in (None, former)

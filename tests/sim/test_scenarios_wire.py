@@ -7,12 +7,12 @@ import itertools
 import pytest
 
 from sim.explore import undisturbed
-from sim.lab import Lab
 from sim.plan import CRASH, PAUSE, Fault, Plan
 from sim.run import Outcome, Result, run
 from sim.scenario import find
 from sim.scenarios.calls import CALL_SECONDS, call
 from sim.schedule import Hold, PlainSchedule
+from sim.simulated import SimulatedLab
 from sim.strategies import strategy
 from sim.targets import load
 
@@ -109,7 +109,7 @@ def test_the_slow_consumer_is_closed_by_the_safeguard_and_not_by_chance() -> Non
 
 @pytest.mark.parametrize(("target", "kept"), [("naive", 2), ("realtime", 0)])
 def test_what_is_kept_of_calls_that_timed_out(target: str, kept: int) -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         await lab.connect("bob-1", "bob", "api-1")
         mute = lab.raw("ann-1")
@@ -121,6 +121,6 @@ def test_what_is_kept_of_calls_that_timed_out(target: str, kept: int) -> None:
         assert lab.checks.count("ann-1", "chat-events") == 2
         assert await lab.knock("api-1", "waiting") == (200, {"result": kept})
 
-    Lab(load(target), PlainSchedule(), settings={"websocket_event_caller_timeout": CALL_SECONDS}).run(
-        scenario
-    )
+    SimulatedLab(
+        load(target), PlainSchedule(), settings={"websocket_event_caller_timeout": CALL_SECONDS}
+    ).run(scenario)

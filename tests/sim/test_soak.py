@@ -6,12 +6,12 @@ import statistics
 
 import pytest
 
-from sim.lab import Lab
 from sim.plan import Plan
 from sim.run import Outcome, Result, run
 from sim.scenario import find
 from sim.scenarios.soak import DEEDS, FAULTS, draw
 from sim.schedule import PlainSchedule
+from sim.simulated import SimulatedLab
 from sim.targets import load
 
 
@@ -53,7 +53,7 @@ def test_the_layer_holds_under_a_random_workload(seed: int) -> None:
 def test_a_message_after_redis_restarted_behind_a_partition_is_not_lost() -> None:
     """Found by soak: the publisher's connection was half-open, and took the next message without passing it on."""
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         ann = await lab.connect("ann-1", "ann", "api-1")
         bob = await lab.connect("bob-1", "bob", "api-2")
@@ -65,20 +65,20 @@ def test_a_message_after_redis_restarted_behind_a_partition_is_not_lost() -> Non
         await lab.sleep(3.0)
         await lab.checks.reaches_once(bob, [ann, bob], "said after all was healed")
 
-    Lab(load("realtime"), PlainSchedule()).run(scenario)
+    SimulatedLab(load("realtime"), PlainSchedule()).run(scenario)
 
 
 def test_two_crashes_of_one_instance_at_once_are_one() -> None:
     """Found by soak: it was started twice at the same time, and served with neither."""
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         lab.crash("api-1")
         lab.crash("api-1")
         await lab.together(lab.start("api-1"), lab.start("api-1"))
         assert (await lab.connect("ann-1", "ann", "api-1")).sid is not None
 
-    Lab(load("realtime"), PlainSchedule()).run(scenario)
+    SimulatedLab(load("realtime"), PlainSchedule()).run(scenario)
 
 
 def test_a_host_that_is_slow_keeps_its_clients_waiting_and_loses_nothing() -> None:
@@ -86,7 +86,7 @@ def test_a_host_that_is_slow_keeps_its_clients_waiting_and_loses_nothing() -> No
         """Virtual time of one connect, at a host whose every turn takes so long."""
         taken: list[float] = []
 
-        async def scenario(lab: Lab) -> None:
+        async def scenario(lab: SimulatedLab) -> None:
             await lab.start("api-1")
             lab.burden("api-1", seconds)
             before = lab.world.now
@@ -94,7 +94,7 @@ def test_a_host_that_is_slow_keeps_its_clients_waiting_and_loses_nothing() -> No
             taken.append(lab.world.now - before)
             await lab.checks.reaches_once(tab, [tab], "heard")
 
-        Lab(load("realtime"), PlainSchedule()).run(scenario)
+        SimulatedLab(load("realtime"), PlainSchedule()).run(scenario)
         return taken[0]
 
     assert connects_in(0.002) > 2 * connects_in(0.0)

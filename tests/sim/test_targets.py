@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sim.lab import Lab
 from sim.schedule import Message, PlainSchedule, Schedule
+from sim.simulated import SimulatedLab
 from sim.targets import UnknownTarget, load
 from sim.targets.knock import knock
 
@@ -37,7 +37,7 @@ def test_an_application_with_globals_is_loaded_once_for_every_instance() -> None
     factory = load("global_app.main:make")
     fingerprints = set()
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         for number, at in enumerate(["api-1", "api-2", "api-1"]):
             await lab.connect(f"tab-{number}", None, at)
@@ -51,7 +51,7 @@ def test_an_application_with_globals_is_loaded_once_for_every_instance() -> None
         assert all(state["at"].startswith("2023-11-14T22:13:20") for state in states)
 
     for _ in range(2):
-        lab = Lab(factory, PlainSchedule())
+        lab = SimulatedLab(factory, PlainSchedule())
         lab.run(scenario, seed=1)
         fingerprints.add(lab.trace.fingerprint)
     assert len(fingerprints) == 1
@@ -96,20 +96,20 @@ class Disturbed(PlainSchedule):
         return self.latency
 
 
-def naive(scenario: Any, schedule: Schedule | None = None, **settings: Any) -> Lab:
-    lab = Lab(load("naive"), schedule or PlainSchedule(), settings=settings)
+def naive(scenario: Any, schedule: Schedule | None = None, **settings: Any) -> SimulatedLab:
+    lab = SimulatedLab(load("naive"), schedule or PlainSchedule(), settings=settings)
     lab.run(scenario, seed=1)
     return lab
 
 
-async def pools(lab: Lab, at: str = "api-1") -> dict[str, dict[str, Any]]:
+async def pools(lab: SimulatedLab, at: str = "api-1") -> dict[str, dict[str, Any]]:
     status, answer = await knock(at, 80, "pools")
     assert status == 200
     found: dict[str, dict[str, Any]] = answer["result"]
     return found
 
 
-async def two_tabs_at_once(lab: Lab) -> None:
+async def two_tabs_at_once(lab: SimulatedLab) -> None:
     await lab.start("api-1", "api-2")
     first, second = lab.client("ann-1"), lab.client("ann-2")
     connecting = lab.background(lab.connect_again(first, "ann", "api-1"))
@@ -132,7 +132,7 @@ def test_user_pool_lost_update(hold: float) -> None:
     assert len(lab.found["sessions"]) == 2  # type: ignore[attr-defined]
 
 
-async def one_model_twice(lab: Lab) -> None:
+async def one_model_twice(lab: SimulatedLab) -> None:
     await lab.start("api-1", "api-2")
     first, second = await lab.connect("a", "ann", "api-1"), await lab.connect("b", "bob", "api-2")
     await lab.sleep(1)
@@ -157,7 +157,7 @@ def test_usage_lost_update(hold: float) -> None:
 def test_lock_renewed_by_stranger(stall: float) -> None:
     """The owner stalls past the time-out, another instance (started meanwhile) acquires; then both renew."""
 
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         if stall:
             lab.pause("api-1", stall)
@@ -172,7 +172,7 @@ def test_lock_renewed_by_stranger(stall: float) -> None:
 
 @pytest.mark.parametrize("crash", [False, True])
 def test_crashed_instance_ghosts(crash: bool) -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         await lab.connect("watcher", "wat", "api-1")
         tab = await lab.connect("tab", "ann", "api-2")
@@ -190,7 +190,7 @@ def test_crashed_instance_ghosts(crash: bool) -> None:
 
 
 def test_a_failed_renewal_ends_the_cleaning_for_good() -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         lab.pause("api-1", 20)
         await lab.sleep(60)
@@ -204,7 +204,7 @@ def test_a_failed_renewal_ends_the_cleaning_for_good() -> None:
 
 
 def test_strangers_hear_broadcasts_and_answer_for_others() -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         stranger = await lab.connect("stranger", None, "api-1")
         stranger.answer = lambda _data: "from a stranger"
@@ -222,7 +222,7 @@ def test_strangers_hear_broadcasts_and_answer_for_others() -> None:
 
 @pytest.mark.parametrize("target", ["naive", "realtime"])
 def test_the_doors_are_the_same_on_every_target(target: str) -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1", "api-2")
         tab = await lab.connect("tab", "ann", "api-1")
         await lab.connect("other", "bob", "api-2")  # a stock manager listens from the first client on
@@ -247,19 +247,19 @@ def test_the_doors_are_the_same_on_every_target(target: str) -> None:
         assert found["users"]["ann"] == [tab.sid]
         assert len(found["sessions"]) == 2
 
-    Lab(load(target), PlainSchedule()).run(scenario, seed=1)
+    SimulatedLab(load(target), PlainSchedule()).run(scenario, seed=1)
 
 
 @pytest.mark.parametrize("target", ["naive", "realtime"])
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.02, 1.0])
 def test_a_world_that_ends_in_the_midst_of_work_leaves_nothing_behind(target: str, seconds: float) -> None:
-    async def scenario(lab: Lab) -> None:
+    async def scenario(lab: SimulatedLab) -> None:
         await lab.start("api-1")
         await lab.connect("tab", "ann", "api-1")
         await lab.sleep(seconds)
 
     def one() -> weakref.ref[Any]:
-        lab = Lab(load(target), PlainSchedule())
+        lab = SimulatedLab(load(target), PlainSchedule())
         lab.run(scenario, seed=1)
         return weakref.ref(lab.world)
 

@@ -1,0 +1,203 @@
+"""``python -m sim … --on processes``, ``chaos``, ``confirm``, ``inclusion``: what they print, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from sim.__main__ import main
+from sim.processes.chaos import session
+from sim.processes.chaos.faults import KINDS, SIGKILL
+from sim.processes.redis import RedisServer
+from tests.e2e.readme import ROOT
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore:[Uu]nclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written where the command is run."""
+    monkeypatch.chdir(tmp_path)
+
+
+def sim(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_a_run_on_processes_ends_as_one_in_the_simulator_does() -> None:
+    held = sim("run", "join-twice", "--on", "processes")
+    assert held.exit_code == 0, held.output
+    assert held.output.startswith("join-twice: held (")
+    assert "virtual" not in held.output
+    broke = sim("run", "join-twice", "--on", "processes", "--target", "naive", "--json")
+    assert broke.exit_code == 1
+    shown = json.loads(broke.output)
+    assert (shown["on"], shown["outcome"]) == ("processes", "violated")
+    assert shown["invariant"] == "told-once"
+    assert shown["messages"] > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "join-twice", "--instances", "3"), "are for --on processes"),
+        (("run", "join-twice", "--redis-url", "redis://x"), "are for --on processes"),
+        (("run", "join-twice", "--on", "processes", "--save", "x.json"), "none to replay"),
+        (("run", "join-twic", "--on", "processes"), "join-twice"),
+        (("run", "join-twice", "--on", "processes", "--target", "nobody"), "no target"),
+    ],
+)
+def test_wrong_usage_is_said(arguments: tuple[str, ...], says: str) -> None:
+    ended = sim(*arguments)
+    assert ended.exit_code == 2
+    assert says in ended.output
+
+
+def test_a_redis_that_cannot_be_used_is_a_failure_of_the_lab(redis_server: RedisServer) -> None:
+    redis_server.execute("SET", "somebody's", "key")
+    ended = sim("run", "join-twice", "--on", "processes", "--redis-url", redis_server.url)
+    assert ended.exit_code == 3
+    assert "give an empty one" in ended.output
+
+
+def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server: RedisServer) -> None:
+    ended = sim("run", "redis-failover-rollback", "--on", "processes", "--redis-url", redis_server.url)
+    assert ended.exit_code == 3
+    assert "inconclusive, the Redis of --redis-url cannot be" in ended.output
+
+
+def test_exploring_on_processes_counts_the_tries_that_showed_the_fault() -> None:
+    ended = sim(
+        "explore", "join-twice", "--on", "processes", "--target", "naive", "--schedules", "1", "--json"
+    )
+    assert ended.exit_code == 1
+    shown = json.loads(ended.output)
+    assert (shown["schedules"], shown["violations"]) == (1, 2)  # the undisturbed run is one more
+    assert shown["first"]["file"] is None
+    assert shown["on"] == "processes"
+
+
+LONG_RUN = ("lock-released-by-stranger", "--on", "processes")
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (signal.SIGINT, ("run", *LONG_RUN)),
+        (signal.SIGINT, ("explore", *LONG_RUN)),
+        (signal.SIGKILL, ("chaos",)),
+    ],
+)
+def test_nothing_is_left_running_after_ctrl_c_and_when_the_command_is_killed(
+    number: signal.Signals, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "sim", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    me = psutil.Process(started.pid)
+    deadline = time.monotonic() + 40
+    # The nursery and what it forked: Redis, then instances.
+    while len(family := me.children(recursive=True)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    started.send_signal(number)
+    output, _errors = started.communicate(timeout=40)
+    _gone, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive, output
+    if number == signal.SIGINT:
+        assert started.returncode == 3, output
+        assert "interrupted" in output
+        assert "Traceback" not in output
+
+
+def test_chaos_goes_through_kinds_of_faults_and_reports_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = [
+        SIGKILL,
+        "Redis CLIENT KILL",
+        "Redis killed, back empty",
+        "clients vanish",
+        "clients' connections reset",
+    ]
+    quick += [
+        "connections to Redis reset",
+        "cut in the middle of a message with Redis",
+        "clients half closed",
+    ]
+    quick += [
+        "Redis killed, back with its data",
+        "frames of clients cut in the middle",
+        "half-open towards Redis",
+    ]
+    monkeypatch.setattr(session, "KINDS", {name: KINDS[name] for name in [*quick, "Redis SIGSTOP"]})
+    monkeypatch.setattr(session, "STAYS_SECONDS", 0.3)
+    ended = sim("chaos", "--faults", "12", "--instances", "2", "--clients", "12", "--seed", "1", "--json")
+    assert ended.exit_code == 0, ended.output
+    shown = json.loads(ended.output)
+    assert {each["kind"] for each in shown["struck"]} == {*quick, "Redis SIGSTOP"}
+    assert all(set(each["right"]) == {"presence", "usage", "delivery"} for each in shown["struck"])
+    (killed,) = [each for each in shown["struck"] if each["kind"] == SIGKILL]
+    assert 0 < killed["ghosts"] <= 11
+    page = Path("reports/out/chaos.md").read_text()
+    assert all(f"| {name} | 1 |" in page for name in quick)
+
+
+def test_chaos_says_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "KINDS", {SIGKILL: KINDS[SIGKILL]})
+    monkeypatch.setattr(session, "GHOSTS_WITHIN", 0.1)
+    monkeypatch.setattr(session, "STAYS_SECONDS", 0.1)
+    ended = sim("chaos", "--faults", "1", "--instances", "2", "--clients", "10")
+    assert ended.exit_code == 1
+    assert "broken: #1:" in ended.output
+    assert "ghosts 0.1 s after a SIGKILL" in ended.output
+
+
+def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None:
+    page = tmp_path / "races.md"
+    page.write_text(
+        "# Races\n\n| scenario | naive broken by | realtime |\n| --- | --- | --- |\n| join-twice | x | held |\n"
+    )
+    ended = sim(
+        "confirm",
+        "join-twice",
+        "--tries",
+        "10",
+        "--realtime-tries",
+        "2",
+        "--jobs",
+        "2",
+        "--reports",
+        ".",
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "the two labs agree" in ended.output
+    assert (
+        "| join-twice | x | held | 2 of 2 (left alone 1 of 1, delays 1 of 1) | 0 of 2 |" in page.read_text()
+    )
+    assert {row["target"] for row in json.loads(Path("confirm.json").read_text())["rows"]} == {
+        "naive",
+        "realtime",
+    }
+
+
+def test_orders_of_real_runs_are_replayed_in_the_simulator() -> None:
+    ended = sim("inclusion", "reload-goes-offline", "--runs", "1", "--jobs", "1", "--json")
+    shown = [json.loads(line) for line in ended.output.splitlines()]
+    assert [(each["same_order"], each["agrees"]) for each in shown] == [(True, True)], shown
