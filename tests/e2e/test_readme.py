@@ -1,4 +1,4 @@
-"""What README.md says is so: its commands and snippets are run, its tables and its map are compared with the code.
+"""What README.md says is so: its commands and snippets are run, its tables are compared with the code.
 
 Three commands are too heavy to run in here: `nox -s lab`, `nox -s test` and `pip install -e .`. Of them only the words,
 the sessions' names and their modules are checked; the tour itself is run by test_tour.py, and .ci/run runs nox.
@@ -9,31 +9,26 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import re
-import subprocess
 import sys
-import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from loadtests._objectives import parse_objective
 from realtime.auth import create_token
-from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, environment_name
 from realtime.tags import tag_of
 from sim.__main__ import main as simulator
-from sim.processes.process import LOOPBACK, Server, clean_environment
 from sim.processes.redis import RedisServer
 from sim.processes.tour.__main__ import CHECKS
 from tests.e2e.clients import Kind
+from tests.e2e.commands import Command, run, said_by, without_numbers
 from tests.e2e.conftest import Visit
-from tests.e2e.readme import ROOT, TEXT, blocks, code, table
+from tests.e2e.pages import ROOT, TEXT, blocks, code, table
 from tests.support.node import node_binary
 
 BLOCKS = blocks()
@@ -65,75 +60,7 @@ RUN_HERE = {
     "tally-mended",
     "simulator",
 }
-COMPARED = {"map", "race-run-says", "race-explore-says", "race-replay-says"}
-SETTINGS = ("WEBUI_", "WEBSOCKET_", "REALTIME_", "REDIS_", "DATABASE_", "CORS_", "ENABLE_WEBSOCKET")
-
-
-class Command(Server):
-    """A command of the README that serves until it is ended; `text` says which port with `{port}`."""
-
-    def __init__(self, text: str, *, name: str = "readme") -> None:
-        super().__init__(name, None)
-        self._text = text
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        *before, last = self._text.replace("{port}", str(port)).strip().splitlines()
-        # exec: so that the process which is ended is the one that serves.
-        script = "\n".join([f"cd {self.folder}", *before, f"exec env {last}"])
-        return ["bash", "-ec", script], environment(PYTHONPATH=f"{ROOT}{os.pathsep}{self.folder}")
-
-    def _ready_on(self, port: int) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/socket.io-is-elsewhere", timeout=2):
-                return True
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
-            return False
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """As on a newcomer's machine, with this Python as `python`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return clean_environment(without=SETTINGS, extra={"PATH": path, "PYTHONUNBUFFERED": "1"} | extra)
-
-
-def run(command: Sequence[str], *, folder: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def said_by(block: str, *, folder: Path, status: int) -> str:
-    """What the commands of a block print, the last of which ends with the status."""
-    done = subprocess.run(
-        ["bash", "-c", block],
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
-
-
-def without_numbers(text: str) -> str:
-    """Other versions of the libraries send other messages before the interesting one."""
-    return re.sub(r"\d+(?:\.\d+)?", "0", text)
+COMPARED = {"race-run-says", "race-explore-says", "race-replay-says"}
 
 
 def post(url: str) -> object:
@@ -332,19 +259,6 @@ def test_settings_without_effect_are_marked_and_no_others() -> None:
     assert marked == without
 
 
-def test_the_table_of_closing_codes_is_the_codes_and_marks_those_never_sent() -> None:
-    wanted = [
-        [
-            str(close.value.code),
-            close.value.reason,
-            ("yes" if close.value.reconnect else "no")
-            + ("" if f"Close.{close.name}" in SOURCES else " (not sent yet)"),
-        ]
-        for close in Close
-    ]
-    assert table("closes") == sorted(wanted)
-
-
 def test_the_functions_shown_exist_with_those_parameters() -> None:
     for cell, _ in table("functions"):
         for call in code(cell):
@@ -352,16 +266,3 @@ def test_the_functions_shown_exist_with_those_parameters() -> None:
             signature = inspect.signature(getattr(RealtimeServer, name))
             told = [each.partition("=")[0] for each in parameters.split(", ") if each]
             assert told == list(signature.parameters)[1:], name
-
-
-def test_the_map_is_true_to_the_tree() -> None:
-    folder = ROOT
-    for line in BLOCKS["map"].splitlines():
-        indent, paths = re.match(r"( *)([^ ,]+(?:, [^ ,]+)*) ", line).groups()  # type: ignore[union-attr]
-        for path in paths.split(", "):
-            if not indent:
-                folder = ROOT / path
-            place = folder / path if indent else ROOT / path
-            assert place.is_dir() if path.endswith("/") else place.is_file(), line
-    packages = {each.parent.name for each in ROOT.glob("*/__init__.py")}
-    assert packages <= {line.split("/")[0] for line in BLOCKS["map"].splitlines()}
