@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sim.processes.process import LOOPBACK, Server, clean_environment
 from tests.e2e.pages import ROOT
@@ -82,3 +84,8 @@ def said_by(block: str, *, folder: Path, status: int) -> str:
 def without_numbers(text: str) -> str:
     """Other versions of the libraries send other messages before the interesting one."""
     return re.sub(r"\d+(?:\.\d+)?", "0", text)
+
+
+def post(url: str) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
+        return json.load(answer)

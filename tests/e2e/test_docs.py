@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from realtime import errors
+from realtime.auth import create_token
 from realtime.errors import Close, RealtimeError
-from tests.e2e.commands import said_by
+from tests.e2e.clients import Kind
+from tests.e2e.commands import Command, said_by
+from tests.e2e.conftest import Visit
 from tests.e2e.pages import OTHERS, PAGES, ROOT, anchors, blocks, code, links, table, text
 
 BLOCKS = blocks(*OTHERS)
 SOURCES = "".join(path.read_text() for path in (ROOT / "realtime").rglob("*.py"))
 RUN_HERE = {"tags", "serve-gently"}
+RUN_BY_TEST_MOVING = {
+    "stock",
+    "moved",
+    "moving-settings",
+    "moving-stock",
+    "moving-beside",
+    "moving-on",
+    "owui-socket",
+    "owui-main",
+    "owui-serve",
+}
 COMPARED = {"map", "picture", "connect", "message", "tags-say"}
 FOLDERS = ["", "realtime", "realtime/state/scripts"]
 NOT_FOR_CLIENTS = {
@@ -29,8 +44,8 @@ NOT_FOR_CLIENTS = {
 """Codes of errors that the layer's own handlers do not let out to a client."""
 
 
-def test_every_block_is_run_or_compared_by_a_test_here() -> None:
-    assert BLOCKS.keys() == RUN_HERE | COMPARED
+def test_every_block_is_run_or_compared_by_a_test() -> None:
+    assert BLOCKS.keys() == RUN_HERE | RUN_BY_TEST_MOVING | COMPARED
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -52,6 +67,21 @@ def test_every_page_is_named_in_the_readme() -> None:
 
 def test_the_tags_shown_are_the_tags_printed(tmp_path: Path) -> None:
     assert said_by(BLOCKS["tags"], folder=tmp_path, status=0) == BLOCKS["tags-say"]
+
+
+@pytest.mark.e2e
+async def test_an_application_of_ones_own_shuts_down_gently_as_shown(visit: Visit) -> None:
+    secret = "given by the test, so that it can sign tokens"
+    serve = Command(f"export WEBUI_SECRET_KEY='{secret}'\npython serve.py {{port}}", name="gently")
+    (serve.folder / "chat.py").write_text(blocks("README.md")["chat"])
+    port = BLOCKS["serve-gently"].replace("port=8080", "port=int(sys.argv[1])")
+    (serve.folder / "serve.py").write_text(f"import sys\n\n{port}")
+    async with serve:
+        client = visit(Kind("python", "websocket"))
+        await client.connect(serve.url, {"token": create_token("ann", secret, expires_in=60)})
+        await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann"]})
+        assert await asyncio.to_thread(serve.terminate) == 0
+        await client.wait_for("closing", lambda data: data["code"] == Close.DRAINING.value.code)
 
 
 def test_the_table_of_refusals_names_every_code_that_a_client_may_get() -> None:

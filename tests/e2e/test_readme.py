@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import sys
 import urllib.request
@@ -26,7 +25,7 @@ from sim.__main__ import main as simulator
 from sim.processes.redis import RedisServer
 from sim.processes.tour.__main__ import CHECKS
 from tests.e2e.clients import Kind
-from tests.e2e.commands import Command, run, said_by, without_numbers
+from tests.e2e.commands import Command, post, run, said_by, without_numbers
 from tests.e2e.conftest import Visit
 from tests.e2e.pages import ROOT, TEXT, blocks, code, table
 from tests.support.node import node_binary
@@ -61,11 +60,6 @@ RUN_HERE = {
     "simulator",
 }
 COMPARED = {"race-run-says", "race-explore-says", "race-replay-says"}
-
-
-def post(url: str) -> object:
-    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
-        return json.load(answer)
 
 
 def sessions_of_noxfile() -> set[str]:
