@@ -2,7 +2,9 @@
 Redis, enforced in a simulated run by holds.
 
 Each round runs the scenario, finds the first step that came before one that it followed in the real run, and holds it
-until just after that one. In the end the orders are the same, as far as both go, or it was given up. Where one order
+until just after that one. In the end the orders are the same, as far as both go, or it was given up. Holds at Redis
+cannot change in which order an instance takes up its work: that is why several beginnings are tried, first the delays
+that the real run was under, in the end such as are drawn. Where one order
 at Redis allows several outcomes, those at each instance count, too: what others published came before or after it
 published something itself, which python-socketio tells the instance's own clients first.
 """
@@ -22,7 +24,12 @@ from sim.scenario import Scenario
 from sim.schedule import BASE_LATENCY, Hold, Message
 from sim.targets import Factory
 
-MOST_ROUNDS = 80
+MOST_ROUNDS = 25
+"""Of each beginning. Where it comes to the order at all, it does so in less."""
+
+JITTERS = tuple(Plan(jitter_seed=seed, jitter_seconds=(0.004, 0.02, 0.05)[seed % 3]) for seed in range(12))
+"""Beginnings when nothing else is left: the delays of a busy machine are known to nobody."""
+
 REDIS = "redis"
 
 Step = tuple[str, str, bool]
@@ -42,7 +49,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """``same_order``: whether the simulator could be brought to the order; ``result`` is that of the last round."""
+    """``same_order``: whether the simulator could be brought to the order; ``result`` is that of a run that is alike,
+    or of the best that there was. ``rounds``: of all beginnings."""
 
     result: Result
     same_order: bool
@@ -109,26 +117,31 @@ def replay_order(
     *,
     at_instances: Mapping[str, Sequence[Step]] | None = None,
     alike: Callable[[Result], bool] = lambda _result: True,
+    beginnings: Sequence[Plan] = (Plan(),),
     seed: int = 0,
 ) -> Replayed:
     """``wanted``: the order at Redis. While a run in that order is not ``alike``, steps at instances are brought into
-    their order as well, as far as that goes."""
-    plan, found = Plan(), None
-    for number in range(1, MOST_ROUNDS + 1):
-        lab, recorder, inboxes = make_lab(scenario, factory, plan), Recorder(), Inboxes()
-        lab.network.observers += [recorder, inboxes]
-        result = run(scenario, factory, plan, seed=seed, lab=lab)
-        early = _first_too_early(wanted, _steps(recorder))
-        if early is None:
-            found = Replayed(result, True, number)
-            if alike(result):
-                return found
-            early = _first_too_early(at_instances or {}, inboxes.steps)
-        place, until = early or (None, None)
-        if place is None or until is None:
-            break
-        plan = _held(plan, place.message, until.at - place.at + 1.2 * BASE_LATENCY)
-    return found or Replayed(result, False, number)
+    their order as well, as far as that goes; and then another of the ``beginnings`` is tried."""
+    best, rounds = None, 0
+    for plan in beginnings:
+        for _round in range(MOST_ROUNDS):
+            rounds += 1
+            lab, recorder, inboxes = make_lab(scenario, factory, plan), Recorder(), Inboxes()
+            lab.network.observers += [recorder, inboxes]
+            result = run(scenario, factory, plan, seed=seed, lab=lab)
+            early = _first_too_early(wanted, _steps(recorder))
+            if early is None and alike(result):
+                return Replayed(result, True, rounds)
+            if best is None or (early is None and not best.same_order):
+                best = Replayed(result, early is None, rounds)
+            if early is None:
+                early = _first_too_early(at_instances or {}, inboxes.steps)
+            place, until = early or (None, None)
+            if place is None or until is None:
+                break
+            plan = _held(plan, place.message, until.at - place.at + 1.2 * BASE_LATENCY)
+    assert best is not None, "there is a beginning"
+    return replace(best, rounds=rounds)
 
 
 def _held(plan: Plan, message: str, seconds: float) -> Plan:

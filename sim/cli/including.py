@@ -17,9 +17,10 @@ from sim.cli.options import check_target, jobs_option, json_option, scenario_of
 from sim.cli.progress import Bar
 from sim.errors import SimulatorError
 from sim.explore import undisturbed
-from sim.inclusion import Inboxes, by_key, replay_order
+from sim.inclusion import JITTERS, Inboxes, by_key, replay_order
 from sim.interrupt import Interrupt
 from sim.likeness import names_of
+from sim.plan import Plan
 from sim.processes.monitor import Seen
 from sim.processes.process import ProcessError
 from sim.processes.run import run_on_processes, undisturbed_on_processes
@@ -91,12 +92,10 @@ def compare(wanted: tuple[str, str, int]) -> Compared:
     scenario, factory = find(name), load(target)
     names = names_of(undisturbed(scenario, target)[1].messages)
     _result, baseline = undisturbed_on_processes(scenario, target, names=names)
-    plan = next(plan for number, plan in Tries().plans(baseline) if number == seed)
+    plan = next(plan for number, plan in Tries().plans(baseline) if number == seed).without_faults
     seen: list[Seen] = []
     inboxes = Inboxes()
-    real = run_on_processes(
-        scenario, target, plan.without_faults, names=names, seen=seen, observers=[inboxes]
-    )
+    real = run_on_processes(scenario, target, plan, names=names, seen=seen, observers=[inboxes])
     if real.outcome is Outcome.FAILED:
         return Compared(name, seed, str(real.outcome), "", False, 0, real.message)
     twin = replay_order(
@@ -105,6 +104,7 @@ def compare(wanted: tuple[str, str, int]) -> Compared:
         by_key(seen),
         at_instances=inboxes.orders(),
         alike=lambda each: (each.outcome, each.invariant) == (real.outcome, real.invariant),
+        beginnings=list(dict.fromkeys((plan, Plan(), *JITTERS))),
     )
     return Compared(
         name,

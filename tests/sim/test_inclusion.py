@@ -11,6 +11,7 @@ from sim.likeness import after, names_of
 from sim.plan import Plan
 from sim.run import Outcome, Result, make_lab, run
 from sim.scenario import find
+from sim.schedule import Hold
 from sim.strategies import strategy
 from sim.targets import load
 
@@ -64,3 +65,14 @@ def test_a_hold_comes_after_the_conflicting_command_that_it_waited_for() -> None
     commands = {each.name: each.commands[0] for each in baseline.messages if each.commands}
     assert commands[held].key == commands[waited_for].key == "open-webui:user_pool"
     assert held.split("→")[0] != waited_for.split("→")[0]
+
+
+def test_what_holds_at_redis_cannot_bring_about_is_reached_from_the_delays_of_the_run_itself() -> None:
+    name = "reload-goes-offline"
+    late = Plan(holds=(Hold("api-1→redis #41", 0.288),))
+    _result, recorder = recorded(name, late)
+    order = by_key((each.source, command) for each in recorder.messages for command in each.commands)
+    assert not replay_order(find(name), load("naive"), order).same_order
+    twin = replay_order(find(name), load("naive"), order, beginnings=[Plan(), late])
+    assert twin.same_order
+    assert twin.result.plan == late
