@@ -25,14 +25,26 @@ def test(session: nox.Session) -> None:
     """Every test, on the running Python."""
     install(session)
     session.run("python", "-m", "tests.support.node")
+    session.run("python", "-m", "realtime.demo.fetch")
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The demo's page in a Chromium (CHROMIUM, or on PATH); `-- --save-screenshots` renews the README's pictures."""
+    install(session)
+    session.run("python", "-m", "tests.support.chromium")
+    session.run("python", "-m", "realtime.demo.fetch")
+    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def quick(session: nox.Session) -> None:
     """The tests that start no instances and no JavaScript client and try no schedules, on any supported Python."""
     install(session)
-    session.run("pytest", "-n", "2", "-m", "not e2e and not node and not explores", *session.posargs)
+    session.run(
+        "pytest", "-n", "2", "-m", "not e2e and not node and not explores and not browser", *session.posargs
+    )
 
 
 @nox.session

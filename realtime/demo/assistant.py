@@ -7,7 +7,6 @@ instance, `get_event_call` asks the one tab that the question came from.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -35,8 +34,8 @@ ANSWERS = (
     " seconds after the last time it is over. Everybody sees that, on all instances, and nobody has to clean up after a"
     " tab that was closed in the middle of it.",
 )
-SHARED = "A thought from {user} and a made-up assistant: {text}"
-NOTE = "I could put this into general for everybody to read. I ask before I do that."
+SHARED = "A thought, made up at {user}'s wish: it is people who are online, not sockets."
+NOTE = "I have a thought that I could put into general for everybody to read. I ask before I do that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class Assistant:
         return at
 
     async def _share_if_allowed(self, question: Question, post: Post) -> str:
-        text = SHARED.format(user=question.user_id, text=question.text)
+        text = SHARED.format(user=question.user_id)
         request = {
             "user_id": question.user_id,
             "session_id": question.session_id,
@@ -125,5 +124,10 @@ class Assistant:
         return self._server.get_event_emitter(request)
 
     def _answer_to(self, question: Question) -> str:
-        chosen = hashlib.sha256(question.text.encode()).digest()[0] % len(ANSWERS)
-        return f"You asked: “{question.text[:200]}” {ANSWERS[chosen]}"
+        asked = _words(question.text)
+        answer = max(ANSWERS, key=lambda each: len(_words(each) & asked))
+        return f"You asked: “{question.text[:200]}” {answer}"
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w{3,}", text.lower()))

@@ -26,7 +26,7 @@ from realtime.errors import (
     LimitExceeded,
     RealtimeError,
 )
-from realtime.ids import check_id
+from realtime.ids import check_id, check_text
 from realtime.server import RealtimeServer
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Demo:
         """Keeps a post and tells the channel's members, or the user's own tabs and the assistant."""
         user_id = self._user(authorization)
         chat = await self._chat(body.chat, user_id)
-        post = new_post(body.id, user_id, body.text)
+        post = new_post(body.id, user_id, check_text(body.text, what="text"))
         if body.chat != ASSISTANT:
             await self._publish(chat, post)
             return {"posted": post.id}

@@ -64,8 +64,13 @@ function open(who) {
   }
 
   function choose(name) {
-    if (current) current.hide();
+    if (current) {
+      current.hide();
+      current.draft = find("text").value;
+      typing.tell(socket, current.name, false);
+    }
     current = chats.get(name);
+    find("text").value = current.draft ?? "";
     find("chat-title").textContent = current.title;
     find("chat-about").textContent = current.about;
     find("text").placeholder = name === ASSISTANT ? "Ask the assistant" : `Write to ${name}`;
@@ -109,7 +114,7 @@ function open(who) {
     } catch (error) {
       chat.drop(post.id);
       stopUsing();
-      if (!find("text").value) find("text").value = text;
+      if (chat === current && !find("text").value) find("text").value = text;
       find("send-error").textContent = `Not sent: ${error.message}`;
     }
   }
