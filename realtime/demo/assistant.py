@@ -18,7 +18,7 @@ from realtime.errors import CallTimeout, LimitExceeded, SessionGone
 from realtime.server import RealtimeServer
 
 NAME = "Assistant"
-WORD_SECONDS = 0.03
+WORD_SECONDS = 0.025
 MAX_ANSWERS = 50
 """At once, on one instance."""
 

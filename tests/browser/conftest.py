@@ -58,7 +58,8 @@ def balancer(ground: Ground) -> Iterator[SmallBalancer]:
         yield balancer
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it is there, a loop runs in this thread, and no test with a loop of its own could.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = find_chromium()
     if chromium is None:
@@ -68,6 +69,12 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=os.geteuid() != 0)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def pictures(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
+    """Where screenshots go: reports/ if they were asked for."""
+    return pytestconfig.rootpath / "reports" if pytestconfig.getoption("--save-screenshots") else tmp_path
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
@@ -230,6 +231,34 @@ def test_what_people_write_is_text_and_never_markup(arrive: Arrive) -> None:
         assert person.page.locator("img, #room script").count() == 0
     with pytest.raises(Exception, match="TrustedHTML"):
         bob.page.evaluate("document.body.innerHTML = '<b>markup</b>'")
+    bob.faults.clear()  # that one was ours
+
+
+def test_it_looks_as_the_readme_shows_it(arrive: Arrive, pictures: Path) -> None:
+    wide = {"width": 1100, "height": 680}
+    ann = arrive("Ann", viewport=wide)
+    bob = arrive("Bob", viewport=wide, color_scheme="dark")
+    cleo = arrive("Cleo", viewport={"width": 390, "height": 720}, device_scale_factor=1.5, is_mobile=True)
+    people = (ann, bob, cleo)
+    for person, other in ((ann, bob), (bob, cleo), (cleo, ann)):
+        person.open("ideas")
+        other.open("ideas")
+        person.send(f"I am on {person.instance}. Where are you, {other.name}?")
+        for each in people:
+            each.open("ideas")
+            each.sees(f"Where are you, {other.name}?")
+    bob.open("assistant")
+    bob.send(MADE_UP)
+    expect(bob.says.last).to_contain_text("Each word is an event of its own")
+    expect(ann.page.locator("#models li")).to_have_text(["quick-1"])
+    cleo.write("Here")
+    expect(ann.typing).to_have_text("Cleo is typing")
+    for person, name in ((ann, "light"), (bob, "dark"), (cleo, "phone")):
+        person.page.screenshot(path=pictures / f"page-{name}.png")
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert person.page.evaluate(wider) == 0, "nothing to scroll sideways"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert ann.page.evaluate(paper) == cleo.page.evaluate(paper) != bob.page.evaluate(paper)
 
 
 def test_the_keyboard_is_enough_and_shows_where_it_is(arrive: Arrive) -> None:

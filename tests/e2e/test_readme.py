@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from realtime.auth import create_token
+from realtime.demo.fetch import COMMAND as FETCH
 from realtime.errors import Close
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
@@ -41,6 +42,7 @@ RUN_HERE = {
     "install",
     "lab",
     "test",
+    "page",
     "rows",
     "serve",
     "token",
@@ -173,6 +175,18 @@ def test_the_rows_shown_are_rows_of_the_lab() -> None:
         assert any(row.removeprefix("✓").strip().startswith(title) for title in titles), row
 
 
+def test_the_page_s_commands_exist_and_its_pictures_are_there() -> None:
+    bring, serve = BLOCKS["page"].strip().splitlines()
+    assert bring == FETCH
+    words = serve.removeprefix("python -m sim ").split()
+    known = {option for parameter in simulator.commands[words[0]].params for option in parameter.opts}
+    assert set(words[1:]) <= known
+    pictures = re.findall(r"\]\((reports/[\w-]+\.png)\)", TEXT)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 100_000
+
+
 @pytest.mark.e2e
 @pytest.mark.node
 def test_the_demo_serves_the_two_clients_shown(node_modules: Path, tmp_path: Path) -> None:
@@ -270,7 +284,7 @@ def test_mended_as_the_guide_says_the_race_is_gone(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_the_drawing_shown_is_made_by_the_commands_shown(tmp_path: Path) -> None:
     said_by(BLOCKS["drawing"], folder=tmp_path, status=0)
-    shown = re.search(r"!\[.*?\]\((.*?)\)", TEXT)
+    shown = re.search(r"!\[.*?\]\((.*?\.svg)\)", TEXT)
     assert shown is not None
     for folder in (tmp_path, ROOT):
         drawing = (folder / shown[1]).read_text()

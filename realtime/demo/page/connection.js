@@ -20,14 +20,18 @@ export function connect(token, { onReady, onRefused }) {
   });
   let closing = null;
   let before = false;
+  let opened = false;
 
   async function ready() {
-    show("connected", "Connected", socket.io.engine.transport.name);
+    const engine = socket.io.engine;
+    show("connected", "Connected", engine.transport.name);
     closing = null;
     onReady(socket);
     try {
       const { instance } = await socket.timeout(3000).emitWithAck("demo-instance");
-      show("connected", "Connected", `${socket.io.engine.transport.name} · ${instance}`);
+      const tell = () => show("connected", "Connected", `${engine.transport.name} · ${instance}`);
+      tell();
+      engine.on("upgrade", tell);
       if (before) toast(`Connected again, to ${instance}`);
       before = true;
     } catch {
@@ -35,6 +39,12 @@ export function connect(token, { onReady, onRefused }) {
     }
   }
 
+  // Some proxies take a websocket and then close it, which the client does not count as a reason to poll.
+  socket.io.on("open", () => (opened = true));
+  socket.io.on("reconnect_attempt", () => {
+    if (!opened && !POLLING) socket.io.opts.transports = ["polling", "websocket"];
+    opened = false;
+  });
   socket.on("connect", ready);
   socket.on("closing", (why) => (closing = why));
   socket.on("disconnect", (reason) => {
