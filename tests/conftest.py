@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -37,6 +38,10 @@ _MARKER_OF_FIXTURE = {
 _MARKER_OF_PARAMETER = {"redis": "redis", "postgres": "postgres", "postgresql": "postgres"}
 
 
+# Its modules cannot even be imported without.
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("servers")
     group.addoption(
@@ -69,7 +74,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Name the servers used and those that other tests would need: nothing is left out in silence."""
     say = terminalreporter.write_line
     say("")
-    if find_chromium() is None:
+    if collect_ignore:
+        say("not run: the page in a browser (no playwright; pip install -e '.[browser]')")
+    elif find_chromium() is None:
         say(f"not run: the page in a browser ({MISSING})")
     for balancer in ("nginx", "haproxy"):
         if find_binary(balancer) is None:

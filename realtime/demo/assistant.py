@@ -7,6 +7,7 @@ instance, `get_event_call` asks the one tab that the question came from.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -14,8 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from realtime.demo.posts import Post, Posts, new_post
-from realtime.errors import CallTimeout, LimitExceeded, SessionGone
+from realtime.errors import CallTimeout, Forbidden, LimitExceeded, RealtimeError, SessionGone
 from realtime.server import RealtimeServer
+
+log = logging.getLogger(__name__)
 
 NAME = "Assistant"
 WORD_SECONDS = 0.025
@@ -80,6 +83,13 @@ class Assistant:
         task.add_done_callback(lambda _task: self._answering.pop(question.user_id))
 
     async def _answer(self, question: Question) -> None:
+        try:
+            await self._answer_in_full(question)
+        except RealtimeError as error:
+            # The page says that no more came; what was kept stays.
+            log.warning("an answer of the demo's assistant was cut short: %s", error)
+
+    async def _answer_in_full(self, question: Question) -> None:
         post = new_post(f"answer-{secrets.token_hex(8)}", NAME, None, kind="assistant")
         await self._posts.add(question.chat, post)
         emit = self._emitter(question, post)
@@ -114,6 +124,8 @@ class Assistant:
             )
         except (CallTimeout, SessionGone):
             return "Nobody answered, so I posted nothing."
+        except Forbidden:
+            return "The tab that asked is not yours, so I posted nothing."
         if allowed is not True:
             return "You said no, so I posted nothing."
         await self._share(f"{NAME}, for {question.user_id}", text)

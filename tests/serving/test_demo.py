@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -31,8 +32,8 @@ def client(app: FastAPI, address: str = "127.0.0.1") -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def demo(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    app = make_app(folder, demo=True)
+async def demo(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = make_app(folder, demo=True, **settings)
     async with app.router.lifespan_context(app), client(app) as http:
         yield http
 
@@ -114,6 +115,28 @@ async def test_who_is_not_signed_in_or_no_member_reads_and_writes_nothing(tmp_pa
                 await http.post("/demo/chats/posts", json=a_post("x", chat), headers=bob)
             ).status_code == 403
         assert (await http.get("/demo/chats/posts?chat=general", headers=ann)).json() == {"posts": []}
+
+
+async def test_the_assistant_keeps_its_answer_and_shares_nothing_that_nobody_confirmed(
+    tmp_path: Path,
+) -> None:
+    async with demo(tmp_path, websocket_event_caller_timeout=0.3) as http:
+        ann = await sign_in(http, "ann")
+        question = a_post("share a thought", "assistant", session_id="of-nobody")
+        assert (await http.post("/demo/chats/posts", json=question, headers=ann)).status_code == 200
+        assert (await http.post("/demo/chats/posts", json=question, headers=ann)).status_code == 200
+        second = a_post("and another", "assistant", session_id="of-nobody")
+        assert (await http.post("/demo/chats/posts", json=second, headers=ann)).status_code == 429
+        posts: list[dict[str, Any]] = []
+        async with asyncio.timeout(20):
+            while len(posts) < 2 or not posts[1]["done"]:
+                await asyncio.sleep(0.02)
+                posts = (await http.get("/demo/chats/posts?chat=assistant", headers=ann)).json()["posts"]
+        assert [post["author"] for post in posts] == ["ann", "Assistant"]
+        assert posts[1]["text"].endswith("I ask before I do that. Nobody answered, so I posted nothing.")
+        assert (await http.get("/demo/chats/posts?chat=general", headers=ann)).json() == {"posts": []}
+        bob = await sign_in(http, "bob")
+        assert (await http.get("/demo/chats/posts?chat=assistant", headers=bob)).json() == {"posts": []}
 
 
 async def test_names_and_texts_that_cannot_be_are_refused(tmp_path: Path) -> None:
