@@ -30,6 +30,14 @@ WATCH_SHIFTS = """() => {
   new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((each) => each.value)))
     .observe({ type: "layout-shift", buffered: false });
 }"""
+READ_AHEAD = """async () => {
+  const { Chat } = await import("/demo/chat.js");
+  const chat = new Chat("any", {});
+  chat.put({ id: "1", kind: "assistant", author: "A", text: "one two", at: 0, done: false });
+  chat.stream("1", { content: " two", at: 3 });
+  chat.stream("1", { content: " three", at: 7 });
+  return chat.posts.get("1").text;
+}"""
 FOCUSED = """() => {
   const at = document.activeElement;
   const style = getComputedStyle(at);
@@ -211,6 +219,10 @@ def test_a_second_tab_doubles_nothing(arrive: Arrive) -> None:
     ann.open("general")
     ann.sees(f"still there? {text}")
     bob.sees_online(ann.name, bob.name)
+
+
+def test_a_word_that_comes_after_it_was_read_from_the_store_stands_there_once(arrive: Arrive) -> None:
+    assert arrive(user("ann")).page.evaluate(READ_AHEAD) == "one two three"
 
 
 def test_what_people_write_is_text_and_never_markup(arrive: Arrive) -> None:
