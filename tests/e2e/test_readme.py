@@ -17,6 +17,7 @@ import pytest
 
 from loadtests._objectives import parse_objective
 from realtime.auth import create_token
+from realtime.demo.fetch import COMMAND as FETCH
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
 from realtime.settings import Settings, environment_name
@@ -36,6 +37,7 @@ RUN_HERE = {
     "install",
     "lab",
     "test",
+    "page",
     "rows",
     "serve",
     "token",
@@ -114,6 +116,18 @@ def test_the_load_on_a_server_of_ones_own_runs_and_leaves_a_page(tmp_path: Path)
         said = run(["bash", "-ec", command.replace("loadtests/", f"{ROOT}/loadtests/")], folder=tmp_path)
     assert "connects 10," in said
     assert "<svg" in (tmp_path / "load.html").read_text()
+
+
+def test_the_page_s_commands_exist_and_its_pictures_are_there() -> None:
+    bring, serve = BLOCKS["page"].strip().splitlines()
+    assert bring == FETCH
+    words = serve.removeprefix("python -m sim ").split()
+    known = {option for parameter in simulator.commands[words[0]].params for option in parameter.opts}
+    assert set(words[1:]) <= known
+    pictures = re.findall(r"\]\((reports/[\w-]+\.png)\)", TEXT)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 100_000
 
 
 @pytest.mark.e2e
@@ -213,7 +227,7 @@ def test_mended_as_the_guide_says_the_race_is_gone(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_the_drawing_shown_is_made_by_the_commands_shown(tmp_path: Path) -> None:
     said_by(BLOCKS["drawing"], folder=tmp_path, status=0)
-    shown = re.search(r"!\[.*?\]\((.*?)\)", TEXT)
+    shown = re.search(r"!\[.*?\]\((.*?\.svg)\)", TEXT)
     assert shown is not None
     for folder in (tmp_path, ROOT):
         drawing = (folder / shown[1]).read_text()
