@@ -114,6 +114,18 @@ def test_the_seams_are_where_the_table_says() -> None:
             assert re.search(rf"^class {seam}\b", source, re.MULTILINE), seam
 
 
+def test_the_packages_import_each_other_as_the_architecture_says() -> None:
+    importing = re.compile(r"^\s*(?:from|import) (realtime|sim|loadtests|tests)\b", re.MULTILINE)
+    found = {
+        (str(path.relative_to(ROOT)), other)
+        for folder in ("realtime", "sim", "loadtests")
+        for path in (ROOT / folder).rglob("*.py")
+        for other in importing.findall(path.read_text())
+        if other != folder
+    }
+    assert found == {("sim/targets/realtime.py", "realtime")}
+
+
 def test_the_files_named_in_the_architecture_exist() -> None:
     named = {path for path in code(text("ARCHITECTURE.md")) if re.fullmatch(r"[\w/]+(\.py|\.lua|/)", path)}
     named |= set(re.findall(r"^ .{16}(\w+/\w+\.py|\w+\.py) ", BLOCKS["message"], re.MULTILINE))
