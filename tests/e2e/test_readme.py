@@ -19,13 +19,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from loadtests._objectives import parse_objective
 from realtime.auth import create_token
+from realtime.directory.memory import MemoryDirectory
 from realtime.errors import Close
+from realtime.metrics.page import registry_of
+from realtime.metrics.table import METRICS
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
-from realtime.settings import Settings, environment_name
+from realtime.settings import Settings, environment_name, load_settings
 from realtime.tags import tag_of
 from sim.__main__ import main as simulator
 from sim.processes.process import LOOPBACK, Server, clean_environment
@@ -343,6 +347,19 @@ def test_the_table_of_closing_codes_is_the_codes_and_marks_those_never_sent() ->
         for close in Close
     ]
     assert table("closes") == sorted(wanted)
+
+
+async def test_the_table_of_metrics_is_what_the_page_shows() -> None:
+    server = RealtimeServer(load_settings(demo=True), MemoryDirectory())
+    await server.start()
+    try:
+        text = generate_latest(registry_of(server)).decode()
+    finally:
+        await server.stop()
+    shown = re.findall(r"^# HELP (realtime_\w+) (.*)\n# TYPE \1 (\w+)$", text, re.MULTILINE)
+    told = table("metrics")
+    assert [(*code(name), meaning, kind) for name, kind, _, meaning in told] == shown
+    assert [tuple(code(labels)) for _, _, labels, _ in told] == [each.labels for each in METRICS]
 
 
 def test_the_functions_shown_exist_with_those_parameters() -> None:
