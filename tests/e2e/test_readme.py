@@ -14,13 +14,17 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from loadtests._objectives import parse_objective
 from realtime.auth import create_token
 from realtime.demo.fetch import COMMAND as FETCH
+from realtime.directory.memory import MemoryDirectory
+from realtime.metrics.page import registry_of
+from realtime.metrics.table import METRICS
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
-from realtime.settings import Settings, environment_name
+from realtime.settings import Settings, environment_name, load_settings
 from realtime.tags import tag_of
 from sim.__main__ import main as simulator
 from sim.processes.redis import RedisServer
@@ -265,6 +269,19 @@ def test_settings_without_effect_are_marked_and_no_others() -> None:
     }
     marked = {code(setting)[0] for setting, _, meaning in table("settings") if "no effect yet" in meaning}
     assert marked == without
+
+
+async def test_the_table_of_metrics_is_what_the_page_shows() -> None:
+    server = RealtimeServer(load_settings(demo=True), MemoryDirectory())
+    await server.start()
+    try:
+        text = generate_latest(registry_of(server)).decode()
+    finally:
+        await server.stop()
+    shown = re.findall(r"^# HELP (realtime_\w+) (.*)\n# TYPE \1 (\w+)$", text, re.MULTILINE)
+    told = table("metrics")
+    assert [(*code(name), meaning, kind) for name, kind, _, meaning in told] == shown
+    assert [tuple(code(labels)) for _, _, labels, _ in told] == [each.labels for each in METRICS]
 
 
 def test_the_functions_shown_exist_with_those_parameters() -> None:
