@@ -25,7 +25,17 @@ def test(session: nox.Session) -> None:
     """Every test, on the running Python."""
     install(session)
     session.run("python", "-m", "tests.support.node")
+    session.run("python", "-m", "realtime.demo.fetch")
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The demo's page in a Chromium (CHROMIUM, or on PATH); `-- --save-screenshots` renews the README's pictures."""
+    install(session)
+    session.run("python", "-m", "tests.support.chromium")
+    session.run("python", "-m", "realtime.demo.fetch")
+    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -33,7 +43,12 @@ def quick(session: nox.Session) -> None:
     """The tests that need no server and no other process and try no schedules, on any supported Python."""
     install(session)
     session.run(
-        "pytest", "-n", "2", "-m", "not e2e and not node and not redis and not explores", *session.posargs
+        "pytest",
+        "-n",
+        "2",
+        "-m",
+        "not e2e and not node and not redis and not explores and not browser",
+        *session.posargs,
     )
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from realtime.demo.routes import mount_demo
 from realtime.directory import Directory
 from realtime.directory.sql import SqlDirectory
 from realtime.errors import RealtimeError
@@ -39,6 +40,7 @@ def create_app(
     settings: Settings, *, directory: Directory | None = None, messages: MessageStore | None = None
 ) -> FastAPI:
     """The application that ``python -m realtime`` serves. ``app.state.realtime`` is its ``RealtimeServer``."""
+    sql: SqlDirectory | None = None
     if directory is None:
         timeout = settings.realtime_state_timeout_seconds
         sql = SqlDirectory(settings.async_database_url, demo=settings.demo, timeout=timeout)
@@ -60,6 +62,8 @@ def create_app(
     if settings.demo:
         app.add_middleware(LoopbackOnly)
     mount(app, server)
+    if settings.demo and sql is not None:
+        mount_demo(app, server, sql)
 
     @app.get("/health")
     async def health() -> dict[str, bool]:

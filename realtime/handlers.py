@@ -1,14 +1,15 @@
 """What clients may send, and what happens then.
 
-Each event is checked, done, and answered; a fault becomes the ack ``{"error": {"code", "message"}}`` and changes
-nothing. The wire runs the events of one socket one after the other, so a handler sees its socket's state alone.
+Each event is checked and done; a fault is raised, which the wire answers with ``{"error": {"code", "message"}}``, and
+changes nothing. The wire runs the events of one socket one after the other, so a handler sees its socket's state alone.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from realtime.errors import (
     TokenRevoked,
     UnknownUser,
 )
+from realtime.histogram import Histogram
 from realtime.ids import check_id
 from realtime.payloads import ChannelEvent, Identify, Usage, check_plain, connect_token, parse, wants_diffs
 from realtime.presence import SIGNED_IN
@@ -38,10 +40,9 @@ log = logging.getLogger(__name__)
 
 CHANNEL_READS = 3
 """How often at most a sign-in reads channels that change meanwhile."""
+PRESENCE_LAGS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 OWN_JOIN_SECONDS = 0.25
 """How long a new client's first list may wait for the client itself to be on it."""
-
-Handler = Callable[..., Awaitable[Any]]
 
 
 class Handlers:
@@ -51,16 +52,20 @@ class Handlers:
         self._server = server
         self._settings = server.settings
         self._wants_diffs: set[str] = set()
+        self.sign_ins: Counter[str] = Counter()
+        """How often somebody signed in ("ok"), came without a token ("no-token"), or was refused with a code."""
+        self.presence_lag = Histogram(PRESENCE_LAGS)
+        """Seconds from the shared state's answer to a sign-in until this instance heard of it as all instances do."""
 
     def attach(self) -> None:
         wire = self._server.wire
         wire.on("connect", self.connect)
         wire.on("disconnect", self.disconnect)
-        wire.on("user-join", answering(self.user_join))
-        wire.on("join-channels", answering(self.join_channels))
-        wire.on("channel-events", answering(self.channel_events))
-        wire.on("usage", answering(self.usage))
-        wire.on("user-list", answering(self.user_list))
+        wire.on("user-join", self.user_join)
+        wire.on("join-channels", self.join_channels)
+        wire.on("channel-events", self.channel_events)
+        wire.on("usage", self.usage)
+        wire.on("user-list", self.user_list)
 
     async def connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         """Signs the socket in, or lets it stay for a while as a stranger. A ``RealtimeError`` refuses it."""
@@ -69,8 +74,7 @@ class Handlers:
             self._wants_diffs.add(sid)
         try:
             try:
-                claims = self._decode(connect_token(auth))
-                await self._sign_in(sid, claims)
+                await self._enter(sid, connect_token(auth))
             except (InvalidToken, UnknownUser) as error:
                 log.info("the socket %s is not signed in: %s", sid, error)
                 self._admit_stranger(sid)
@@ -132,8 +136,16 @@ class Handlers:
 
     async def _identify(self, sid: str, args: tuple[Any, ...]) -> Session:
         payload = parse(Identify, args, max_id_length=self._settings.realtime_max_id_length)
-        claims = self._decode(payload.auth.token)
-        return await self._sign_in(sid, claims)
+        return await self._enter(sid, payload.auth.token)
+
+    async def _enter(self, sid: str, token: str | None) -> Session:
+        try:
+            session = await self._sign_in(sid, self._decode(token))
+        except RealtimeError as error:
+            self.sign_ins["no-token" if token is None else error.code] += 1
+            raise
+        self.sign_ins["ok"] += 1
+        return session
 
     def _decode(self, token: str | None) -> Claims:
         if token is None:
@@ -200,7 +212,9 @@ class Handlers:
         server, sid = self._server, session.sid
         server.manager.admit(sid)
         server.rooms.enter_local(sid, SIGNED_IN)
+        began = time.perf_counter()
         await server.replica.wait_for(registered.epoch, registered.version, OWN_JOIN_SECONDS)
+        self.presence_lag.observe(time.perf_counter() - began)
         await server.audience.greet(session, diffs=sid in self._wants_diffs)
         await server.usage_audience.greet(sid)
 
@@ -246,19 +260,6 @@ class Handlers:
 def _whole_ms(seconds: float) -> int:
     """Down, as the state counts: rounded up, a token could seem newer than the revocation that followed it."""
     return int(seconds * 1000)
-
-
-def answering(handler: Handler) -> Handler:
-    """Turns a typed error into the ack that says so; what is not typed is the wire's to log."""
-
-    @functools.wraps(handler)
-    async def answer(*args: Any) -> Any:
-        try:
-            return await handler(*args)
-        except RealtimeError as error:
-            return {"error": {"code": error.code, "message": str(error)}}
-
-    return answer
 
 
 def public(user: User) -> dict[str, str]:

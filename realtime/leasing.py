@@ -47,7 +47,8 @@ class LeaseKeeper:
         self._now = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self.counts: Counter[str] = Counter()
-        """How often a lease was acquired or lost, and how often this instance came to judge nobody for a while."""
+        """How often a lease was acquired, renewed or lost, how often renewing failed, and how often this instance
+        came to judge nobody for a while."""
         self.sessions: LocalSessions
         self.replica: Replica
         self.repairs: Repairs
@@ -106,10 +107,13 @@ class LeaseKeeper:
                     pause = SHORTEST_PAUSE
             except StateUnavailable as error:
                 pause /= 2
+                self.counts["failed"] += 1
                 log.warning("the lease could not be renewed: %s", error)
             except SchemaMismatch as error:
+                self.counts["failed"] += 1
                 log.error("the lease was lost and cannot be taken again: %s", error)
             except Exception:
+                self.counts["failed"] += 1
                 log.exception("the lease could not be renewed")
             # A time, not a duration: after a stall the next renewal is due at once, wherever in here it struck.
             due = loop.time() + pause
@@ -163,6 +167,7 @@ class LeaseKeeper:
             self.replica.want_snapshot()
             self.repairs.want(Repair.REGISTER_ALL)
             return
+        self.counts["renewed"] += 1
         self._renewed_at, self._expiry_ms = sent_at, renewal.now_ms + round(self._ttl * 1000)
         self.replica.check(renewal.epoch, renewal.version, asked_at=asked_at)
         if renewal.epoch != self._epoch:

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from realtime.calls import Emitters, EventCall, EventEmitter, json_only
 from realtime.clock import FleetClock
@@ -21,6 +21,7 @@ from realtime.leasing import LeaseKeeper
 from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
 from realtime.messages import MessageStore
 from realtime.messages.memory import NoMessages
+from realtime.metrics.lag import LoopLag
 from realtime.payloads import check_plain
 from realtime.presence import Audience, Everyone
 from realtime.repairs import Repairs
@@ -34,6 +35,9 @@ from realtime.state import MemoryState, RedisState, SessionPool, State, UsagePoo
 from realtime.tasks import Supervisor
 from realtime.usage import UsageAudience
 from realtime.wire import Bus, Limits, WireManager, WireServer
+
+if TYPE_CHECKING:
+    from realtime.metrics.listener import MetricsListener
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +148,8 @@ class RealtimeServer:
         self.cleanup = self.usage_cleanup()
         self.handlers = Handlers(self)
         self.handlers.attach()
+        self.loop_lag = LoopLag()
+        self._metrics: MetricsListener | None = None
 
         self.SESSION_POOL = SessionPool(self.state)
         self.USER_POOL = UserPool(self.state)
@@ -154,7 +160,8 @@ class RealtimeServer:
     async def start(self) -> None:
         """Connects, takes a lease, reaps what a fleet that died left behind, and starts its tasks.
 
-        Raises ``StateUnavailable``, ``SchemaMismatch`` or ``DirectoryUnavailable``: then it must not serve.
+        Raises ``StateUnavailable``, ``SchemaMismatch``, ``DirectoryUnavailable`` or ``SettingsError``: then it must
+        not serve.
         """
         try:
             await self.directory.start()
@@ -167,6 +174,8 @@ class RealtimeServer:
             self.replica.want_snapshot()
             if not await self.replica.synchronised(FIRST_COPY_SECONDS):
                 raise StateUnavailable("no snapshot of the shared state could be taken")
+            if self.settings.realtime_metrics_port:
+                await self._show_metrics()
         except BaseException:
             await self.stop()
             raise
@@ -228,6 +237,8 @@ class RealtimeServer:
                 ends.push_async_callback(self._link.close)
             ends.push_async_callback(self.tasks.close)
             ends.push_async_callback(self.wire.aclose, self.settings.realtime_state_timeout_seconds)
+            if self._metrics is not None:
+                ends.push_async_callback(self._metrics.close)
 
     # What other parts ask
 
@@ -247,6 +258,11 @@ class RealtimeServer:
             "subscribed": subscribed,
             "accepting": not self.draining,
         }
+
+    @property
+    def link(self) -> RedisLink | None:
+        """The connections to Redis, where there is one."""
+        return self._link
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
@@ -356,6 +372,15 @@ class RealtimeServer:
             raise InvalidPayload("room: the name of a session is no room for others")
 
     # Inside
+
+    async def _show_metrics(self) -> None:
+        # Only here: whoever does not ask for metrics does without their library, the simulator among them.
+        from realtime.metrics.listener import MetricsListener
+
+        host, port = self.settings.realtime_metrics_host, self.settings.realtime_metrics_port
+        self._metrics = MetricsListener(self, host=host, port=port)
+        log.info("metrics are at %s", await self._metrics.start())
+        self.tasks.spawn("loop-lag", self.loop_lag.run)
 
     def _audience(self) -> Audience:
         interval = self.settings.realtime_list_interval_seconds

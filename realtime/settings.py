@@ -26,6 +26,14 @@ OWN_ROOMS = 10
 _SECRETS = frozenset({"webui_secret_key", "websocket_redis_url", "database_url"})
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def environment_name(field: str) -> str:
     """The environment variable of a field of `Settings`."""
     return _ENVIRONMENT_NAMES.get(field, field.upper())
@@ -151,6 +159,10 @@ class Settings(BaseSettings):
     realtime_max_bus_message_bytes: int = _count(1_048_576, at_least=1024, at_most=100_000_000)
     # The database's id columns hold 256 characters.
     realtime_max_id_length: int = _count(256, at_most=256)
+    realtime_metrics_port: int = _count(0, at_least=0, at_most=65535)
+    realtime_metrics_host: str = _setting(
+        "127.0.0.1", "an address or a name of this machine; 0.0.0.0 for all", pattern=r"^[A-Za-z0-9._:%-]+$"
+    )
     realtime_bus_channel: str = _setting(
         "socketio", "1 to 64 letters, digits, and any of . _ - : /", pattern=r"^[A-Za-z0-9._:/-]{1,64}$"
     )
@@ -245,6 +257,11 @@ class Settings(BaseSettings):
             )
         if cluster and url and urls.redis_database(url):
             wrong.append("WEBSOCKET_REDIS_URL: names a database number; a cluster has database 0 only")
+        if self.demo and not is_loopback(self.realtime_metrics_host):
+            wrong.append(
+                f"REALTIME_METRICS_HOST: got {self.realtime_metrics_host!r}; a demo listens on loopback only, use"
+                " 127.0.0.1"
+            )
         if self.realtime_state_timeout_seconds >= self.realtime_lease_seconds:
             wrong.append(
                 f"REALTIME_STATE_TIMEOUT_SECONDS: got {self.realtime_state_timeout_seconds:g}; must be less"
@@ -260,13 +277,7 @@ class Settings(BaseSettings):
 
     def check_host(self, host: str) -> None:
         """Raise SettingsError if this process must not listen on `host`: a demo trusts all who reach it."""
-        if not self.demo or host == "localhost":
-            return
-        try:
-            loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
+        if self.demo and not is_loopback(host):
             raise SettingsError(
                 f"REALTIME_DEMO: a demo listens on loopback only; got host {host!r}, use 127.0.0.1"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from sim.processes.balancers import find_binary
 from sim.processes.process import ProcessError
 from sim.processes.redis import RedisServer, find_server, server_version
+from tests.support.chromium import MISSING, find_chromium
 from tests.support.node import NodeMissing, install_modules
 from tests.support.node_client import NodeClient
 
@@ -36,6 +38,10 @@ _MARKER_OF_FIXTURE = {
 _MARKER_OF_PARAMETER = {"redis": "redis", "postgres": "postgres", "postgresql": "postgres"}
 
 
+# Its modules cannot even be imported without.
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("servers")
     group.addoption(
@@ -43,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         type=Path,
         help="start this Redis-compatible server, not the first found, and leave $REDIS_URL aside; write it with =",
+    )
+    parser.getgroup("browser").addoption(
+        "--save-screenshots", action="store_true", help="tests/browser saves the page's pictures to reports/"
     )
     parser.getgroup("fuzzing").addoption(
         "--fuzz-cases", metavar="N", type=int, default=2000, help="how many hostile clients tests/wire tries"
@@ -65,6 +74,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Name the servers used and those that other tests would need: nothing is left out in silence."""
     say = terminalreporter.write_line
     say("")
+    if collect_ignore:
+        say("not run: the page in a browser (no playwright; pip install -e '.[browser]')")
+    elif find_chromium() is None:
+        say(f"not run: the page in a browser ({MISSING})")
     for balancer in ("nginx", "haproxy"):
         if find_binary(balancer) is None:
             say(f"not run: instances behind {balancer} (not installed; .ci/run installs it on Debian)")

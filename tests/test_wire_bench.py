@@ -50,7 +50,9 @@ GOALS = {"fan-out": 5, "fleet": 1, "memory": 1, "connects": 1, "acks": 1, "profi
 
 @pytest.mark.node
 @pytest.mark.parametrize("row", ROWS)
-def test_every_row_measures_every_peer_and_has_its_goals(row: str, node_modules: Path) -> None:
+def test_every_row_measures_every_peer_and_has_its_goals(
+    row: str, node_modules: Path, tmp_path: Path
+) -> None:
     findings = Findings()
     ROWS[row](TINY, findings)
     assert [len(findings.lines), len(findings.figures)] == [LINES[row], GOALS[row]]
@@ -58,6 +60,8 @@ def test_every_row_measures_every_peer_and_has_its_goals(row: str, node_modules:
     assert all(figure.met is not None for figure in findings.figures)
     if row != "memory":  # where so few clients cost less than a garbage collection gives back
         assert all(value > 0 for line in findings.lines for value in line.values.values())
+    if findings.lines:
+        draw(findings.lines, tmp_path / "wire.svg")  # with a colour for each
     assert busiest(findings.profile) == (12 if row == "profile" else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
 from realtime.errors import MessageTooLarge, StateUnavailable
+from realtime.histogram import Histogram
 
 from .closing import close_quietly, described
 from .cluster import ClusterConnector
@@ -22,6 +24,7 @@ from .subscriber import LONGEST_PAUSE, Subscriber
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+ROUND_TRIPS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 COMMAND_CONNECTIONS = 16
 """Connections of one instance for commands; more verbs than that wait their turn, within their time-out."""
 
@@ -37,6 +40,10 @@ class RedisLink:
         self._turns = asyncio.Semaphore(COMMAND_CONNECTIONS)
         self._closed = False
         self._failing = False
+        self.round_trips = Histogram(ROUND_TRIPS)
+        """Of commands that were answered, in seconds; without the wait for a connection."""
+        self.failures = 0
+        """Commands that Redis failed or did not answer in time."""
         self.publisher = Publisher(connector, timeout=timeout)
         # What ended one idle connection has most likely ended the other: half-open it takes a message and loses it.
         self.subscriber = Subscriber(connector, timeout=timeout, on_lost=self.publisher.reconnect)
@@ -91,7 +98,9 @@ class RedisLink:
                     if self._client is None:
                         self._client = self._connector.commands()
                     client = self._client
+                    began = time.perf_counter()
                     reply = await command(client)
+                    self.round_trips.observe(time.perf_counter() - began)
         except NoScriptError:
             raise
         except TimeoutError as error:
@@ -115,6 +124,7 @@ class RedisLink:
     def _tell(self, error: Exception) -> None:
         level = logging.DEBUG if self._failing else logging.WARNING
         self._failing = True
+        self.failures += 1
         log.log(level, "Redis cannot be used: %s", described(error))
 
     async def _look_again(self, client: Redis) -> None:

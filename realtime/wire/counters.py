@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -14,7 +15,10 @@ class Counters:
     """Numbers since the start of this instance; they only grow.
 
     `bus_published` and `bus_received` count all messages, `rooms_published` and `rooms_received` those of
-    them that came over a room's channel.
+    them that came over a room's channel. `emits` counts what was given to delivery on this instance, `deliveries` the
+    sockets that it was for, `delivered_bytes` websocket frames, and `received_bytes` a text's characters. The keys of
+    `connects` are "accepted", "gone" and codes of errors, of `disconnects` python-socketio's reasons, of `closes` names
+    of `Close`, of `events` names that have a handler (or `OTHER`) and outcomes: "ok", "dropped", "unhandled" and codes.
     """
 
     bus_published: int = 0
@@ -55,6 +59,19 @@ class Counters:
     lane_workers_lost: int = 0
     closed_by_server: int = 0
     requests_strayed: int = 0
+    emits: int = 0
+    deliveries: int = 0
+    delivered_bytes: int = 0
+    received_packets: int = 0
+    received_bytes: int = 0
+    connects: Counter[str] = field(default_factory=Counter)
+    disconnects: Counter[str] = field(default_factory=Counter)
+    closes: Counter[str] = field(default_factory=Counter)
+    events: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+
+OTHER = "other"
+"""What events are called that no handler was registered for: clients choose names, and there is no end to them."""
 
 
 class QuietLog:

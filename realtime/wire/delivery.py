@@ -102,12 +102,14 @@ class LocalDelivery(AsyncManager):
         asker: Asker | None = None,
     ) -> int:
         """Send to the local sockets of a room (None: everyone, [] : nobody) and say to how many."""
+        self.counters.emits += 1
         members: Collection[Member] = self.book.recipients(namespace, room)
         if skip_sid:
             skip = (skip_sid,) if isinstance(skip_sid, str) else skip_sid
             members = [each for each in members if each.sid not in skip]
         if not members:
             return 0
+        self.counters.deliveries += len(members)
         if asker is None:
             self._send_all(members, encode(packet.EVENT, [event, *arguments(data)], namespace))
         else:
@@ -116,16 +118,19 @@ class LocalDelivery(AsyncManager):
         return len(members)
 
     def _send_all(self, members: Collection[Member], wire: Wire) -> None:
+        framed = frames(wire)
+        self.counters.delivered_bytes += len(framed) * len(members)
         lines = [member.line for member in members if member.line is not None]
         others = [member for member in members if member.line is None] if len(lines) < len(members) else ()
         if lines:
-            self.server.eio.flush.send(frames(wire), lines)
+            self.server.eio.flush.send(framed, lines)
         for member in others:
             self.send(member, wire)
 
     def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
         """Send an event that wants an acknowledgement, under this number."""
         wire = encode(packet.EVENT, [event, *arguments(data)], member.namespace, number)
+        self.counters.delivered_bytes += len(frames(wire))
         while len(member.asks) >= self.max_asks:
             oldest = next(iter(member.asks))
             self.counters.callbacks_evicted += 1

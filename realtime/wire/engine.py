@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,8 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         self.limits = limits
         self.direct = direct
         self.flush = Flush()
+        self.flaws: Counter[Flaw] = Counter()
+        """Requests that were refused."""
         self.heartbeat = Heartbeat[WireSocket](
             self.ping_interval, self.ping_timeout, ping=WireSocket.ping, lost=WireSocket.unheard
         )
@@ -75,6 +78,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         except ClientLeftError:
             return None
         except RefusedError as refused:
+            self.flaws[refused.flaw] += 1
             self.logger.info("A request was refused: %s", refused)
             return await self._make_response(refusal(refused.flaw), refused.environ)
 

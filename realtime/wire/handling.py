@@ -14,6 +14,7 @@ from socketio import exceptions, packet
 from realtime.errors import Close, LimitExceeded, RealtimeError
 
 from .connection import Connection
+from .counters import OTHER
 from .incoming import MalformedPacketError
 from .packets import encode
 from .rooms import Member, State
@@ -49,6 +50,8 @@ class Handling(_Base):
     _fits: dict[tuple[Callable[..., Any], int], bool]
 
     def _dispatch(self, connection: Connection, came: packet.Packet, size: int) -> None:
+        self.counters.received_packets += 1
+        self.counters.received_bytes += size
         namespace = came.namespace or "/"
         member = connection.members.get(namespace)
         live = member is not None and member.gone is None
@@ -70,6 +73,7 @@ class Handling(_Base):
             # It said what it had to say before it left: what it sent first is still handled.
             self._leave(connection, member, self.reason.CLIENT_DISCONNECT, drop=False)
         elif not self._may_send(connection):
+            self._count_event(member, came.data or [None], _TOO_FAST.code)
             if came.id is not None:
                 refusal = {"error": {"code": _TOO_FAST.code, "message": str(_TOO_FAST)}}
                 connection.socket.post(encode(packet.ACK, [refusal], namespace, cast(int, came.id)))
@@ -119,6 +123,7 @@ class Handling(_Base):
     async def _run_connect(self, connection: Connection, member: Member, auth: Any) -> None:
         if member.gone is not None:
             self.counters.connects_of_gone += 1
+            self.counters.connects["gone"] += 1
             self._forget(connection, member)
             return
         member.state = State.ENTERED
@@ -134,6 +139,7 @@ class Handling(_Base):
     async def _admission(self, member: Member, connection: Connection, auth: Any) -> dict[str, Any] | None:
         """None if the handler accepts the socket, else the payload of its CONNECT_ERROR."""
         refused = dict(exceptions.ConnectionRefusedError().error_args)
+        code = "refused"
         try:
             accepted = await self._trigger_event(
                 "connect", member.namespace, member.sid, connection.environ, auth or None
@@ -145,12 +151,15 @@ class Handling(_Base):
         except ConnectionRefusedError:
             pass
         except RealtimeError as error:
-            refused = {"message": str(error), "data": {"code": error.code}}
+            code = error.code
+            refused = {"message": str(error), "data": {"code": code}}
         except Exception as error:
             self._failed(error, "connect", member)
             self.counters.connects_failed += 1
+            self.counters.connects["internal"] += 1
             return {"message": "Internal error", "data": {"code": "internal"}}
         self.counters.connects_refused += 1
+        self.counters.connects[code] += 1
         return refused
 
     def _refuse(self, connection: Connection, member: Member, payload: dict[str, Any]) -> None:
@@ -167,9 +176,11 @@ class Handling(_Base):
             if member.gone == self.reason.SERVER_DISCONNECT:
                 connection.socket.post(encode(packet.CONNECT_ERROR, error, member.namespace))
             self.counters.connects_of_gone += 1
+            self.counters.connects["gone"] += 1
             await self._run_disconnect(connection, member)
             return
         member.state = State.CONNECTED
+        self.counters.connects["accepted"] += 1
         connection.joined = True
         held, member.held = member.held or (), None
         connection.socket.post(encode(packet.CONNECT, {"sid": member.sid}, member.namespace))
@@ -187,27 +198,42 @@ class Handling(_Base):
         """
         if member.state is not State.CONNECTED:
             self.counters.events_dropped += 1
+            self._count_event(member, data, "dropped")
             return
+        outcome = "ok"
         try:
             result = await self._trigger_event(data[0], member.namespace, member.sid, *data[1:])
         except RealtimeError as error:
-            result = {"error": {"code": error.code, "message": str(error)}}
+            outcome = error.code
+            result = {"error": {"code": outcome, "message": str(error)}}
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            result = self._event_failed(error, data[0], member)
+            outcome, result = "internal", self._event_failed(error, data[0], member)
         except Exception as error:
-            result = self._event_failed(error, data[0], member)
-        if number is None or result is self.not_handled:
+            outcome, result = "internal", self._event_failed(error, data[0], member)
+        if result is self.not_handled:
+            self._count_event(member, data, "unhandled")
             return
-        args = [] if result is None else list(result) if isinstance(result, tuple) else [result]
-        try:
-            wire = encode(packet.ACK, args, member.namespace, number)
-        except Exception as error:
-            failure = self._event_failed(error, data[0], member)
-            wire = encode(packet.ACK, [failure], member.namespace, number)
-        connection.socket.post(wire)
+        if number is not None:
+            args = [] if result is None else list(result) if isinstance(result, tuple) else [result]
+            try:
+                wire = encode(packet.ACK, args, member.namespace, number)
+            except Exception as error:
+                outcome = "internal"
+                failure = self._event_failed(error, data[0], member)
+                wire = encode(packet.ACK, [failure], member.namespace, number)
+            connection.socket.post(wire)
+        self._count_event(member, data, outcome)
+
+    def _count_event(self, member: Member, data: list[Any], outcome: str) -> None:
+        name, namespace = data[0], member.namespace
+        handlers: Any = self.handlers  # stubs: without the namespaces
+        known = name in handlers.get(namespace, ()) or (
+            namespace in self.namespace_handlers and hasattr(self.namespace_handlers[namespace], f"on_{name}")
+        )
+        self.counters.events[name if known else OTHER, outcome] += 1
 
     def _event_failed(self, error: BaseException, event: object, member: Member) -> dict[str, Any]:
         self.counters.events_failed += 1
@@ -231,6 +257,7 @@ class Handling(_Base):
         if drop:
             self.counters.events_dropped += connection.lane.drop(member)
         if member.state is State.CONNECTED:
+            self.counters.disconnects[why] += 1
             connection.lane.force(partial(self._run_disconnect, connection, member))
 
     async def _run_disconnect(self, connection: Connection, member: Member) -> None:

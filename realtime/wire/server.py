@@ -226,6 +226,7 @@ class WireServer(Handling, socketio.AsyncServer):
         if connection is None or connection.socket.closing:
             return False
         self.counters.closed_by_server += 1
+        self.counters.closes[close.name] += 1
         why = close.value
         notice = {"code": why.code, "reason": why.reason}
         for namespace, member in connection.members.items():

@@ -1,4 +1,4 @@
-"""What README.md says is so: its commands and snippets are run, its tables and its map are compared with the code.
+"""What README.md says is so: its commands and snippets are run, its tables are compared with the code.
 
 Three commands are too heavy to run in here: `nox -s lab`, `nox -s test` and `pip install -e .`. Of them only the words,
 the sessions' names and their modules are checked; the tour itself is run by test_tour.py, and .ci/run runs nox.
@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
-import os
 import re
-import subprocess
 import sys
-import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
 from loadtests._objectives import parse_objective
 from realtime.auth import create_token
-from realtime.errors import Close
+from realtime.demo.fetch import COMMAND as FETCH
+from realtime.directory.memory import MemoryDirectory
+from realtime.metrics.page import registry_of
+from realtime.metrics.table import METRICS
 from realtime.secret import DEMO_SECRET_KEY
 from realtime.server import RealtimeServer
-from realtime.settings import Settings, environment_name
+from realtime.settings import Settings, environment_name, load_settings
 from realtime.tags import tag_of
 from sim.__main__ import main as simulator
-from sim.processes.process import LOOPBACK, Server, clean_environment
 from sim.processes.redis import RedisServer
 from sim.processes.tour.__main__ import CHECKS
 from tests.e2e.clients import Kind
+from tests.e2e.commands import Command, post, run, said_by, without_numbers
 from tests.e2e.conftest import Visit
-from tests.e2e.readme import ROOT, TEXT, blocks, code, table
+from tests.e2e.pages import ROOT, TEXT, blocks, code, table
 from tests.support.node import node_binary
 
 BLOCKS = blocks()
@@ -42,6 +41,7 @@ RUN_HERE = {
     "install",
     "lab",
     "test",
+    "page",
     "rows",
     "serve",
     "token",
@@ -65,80 +65,7 @@ RUN_HERE = {
     "tally-mended",
     "simulator",
 }
-COMPARED = {"map", "race-run-says", "race-explore-says", "race-replay-says"}
-SETTINGS = ("WEBUI_", "WEBSOCKET_", "REALTIME_", "REDIS_", "DATABASE_", "CORS_", "ENABLE_WEBSOCKET")
-
-
-class Command(Server):
-    """A command of the README that serves until it is ended; `text` says which port with `{port}`."""
-
-    def __init__(self, text: str, *, name: str = "readme") -> None:
-        super().__init__(name, None)
-        self._text = text
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def _command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        *before, last = self._text.replace("{port}", str(port)).strip().splitlines()
-        # exec: so that the process which is ended is the one that serves.
-        script = "\n".join([f"cd {self.folder}", *before, f"exec env {last}"])
-        return ["bash", "-ec", script], environment(PYTHONPATH=f"{ROOT}{os.pathsep}{self.folder}")
-
-    def _ready_on(self, port: int) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/socket.io-is-elsewhere", timeout=2):
-                return True
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
-            return False
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """As on a newcomer's machine, with this Python as `python`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return clean_environment(without=SETTINGS, extra={"PATH": path, "PYTHONUNBUFFERED": "1"} | extra)
-
-
-def run(command: Sequence[str], *, folder: Path) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def said_by(block: str, *, folder: Path, status: int) -> str:
-    """What the commands of a block print, the last of which ends with the status."""
-    done = subprocess.run(
-        ["bash", "-c", block],
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
-
-
-def without_numbers(text: str) -> str:
-    """Other versions of the libraries send other messages before the interesting one."""
-    return re.sub(r"\d+(?:\.\d+)?", "0", text)
-
-
-def post(url: str) -> object:
-    with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
-        return json.load(answer)
+COMPARED = {"race-run-says", "race-explore-says", "race-replay-says"}
 
 
 def sessions_of_noxfile() -> set[str]:
@@ -193,6 +120,18 @@ def test_the_load_on_a_server_of_ones_own_runs_and_leaves_a_page(tmp_path: Path)
         said = run(["bash", "-ec", command.replace("loadtests/", f"{ROOT}/loadtests/")], folder=tmp_path)
     assert "connects 10," in said
     assert "<svg" in (tmp_path / "load.html").read_text()
+
+
+def test_the_page_s_commands_exist_and_its_pictures_are_there() -> None:
+    bring, serve = BLOCKS["page"].strip().splitlines()
+    assert bring == FETCH
+    words = serve.removeprefix("python -m sim ").split()
+    known = {option for parameter in simulator.commands[words[0]].params for option in parameter.opts}
+    assert set(words[1:]) <= known
+    pictures = re.findall(r"\]\((reports/[\w-]+\.png)\)", TEXT)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert (ROOT / picture).stat().st_size < 100_000
 
 
 @pytest.mark.e2e
@@ -292,7 +231,7 @@ def test_mended_as_the_guide_says_the_race_is_gone(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_the_drawing_shown_is_made_by_the_commands_shown(tmp_path: Path) -> None:
     said_by(BLOCKS["drawing"], folder=tmp_path, status=0)
-    shown = re.search(r"!\[.*?\]\((.*?)\)", TEXT)
+    shown = re.search(r"!\[.*?\]\((.*?\.svg)\)", TEXT)
     assert shown is not None
     for folder in (tmp_path, ROOT):
         drawing = (folder / shown[1]).read_text()
@@ -332,17 +271,17 @@ def test_settings_without_effect_are_marked_and_no_others() -> None:
     assert marked == without
 
 
-def test_the_table_of_closing_codes_is_the_codes_and_marks_those_never_sent() -> None:
-    wanted = [
-        [
-            str(close.value.code),
-            close.value.reason,
-            ("yes" if close.value.reconnect else "no")
-            + ("" if f"Close.{close.name}" in SOURCES else " (not sent yet)"),
-        ]
-        for close in Close
-    ]
-    assert table("closes") == sorted(wanted)
+async def test_the_table_of_metrics_is_what_the_page_shows() -> None:
+    server = RealtimeServer(load_settings(demo=True), MemoryDirectory())
+    await server.start()
+    try:
+        text = generate_latest(registry_of(server)).decode()
+    finally:
+        await server.stop()
+    shown = re.findall(r"^# HELP (realtime_\w+) (.*)\n# TYPE \1 (\w+)$", text, re.MULTILINE)
+    told = table("metrics")
+    assert [(*code(name), meaning, kind) for name, kind, _, meaning in told] == shown
+    assert [tuple(code(labels)) for _, _, labels, _ in told] == [each.labels for each in METRICS]
 
 
 def test_the_functions_shown_exist_with_those_parameters() -> None:
@@ -352,16 +291,3 @@ def test_the_functions_shown_exist_with_those_parameters() -> None:
             signature = inspect.signature(getattr(RealtimeServer, name))
             told = [each.partition("=")[0] for each in parameters.split(", ") if each]
             assert told == list(signature.parameters)[1:], name
-
-
-def test_the_map_is_true_to_the_tree() -> None:
-    folder = ROOT
-    for line in BLOCKS["map"].splitlines():
-        indent, paths = re.match(r"( *)([^ ,]+(?:, [^ ,]+)*) ", line).groups()  # type: ignore[union-attr]
-        for path in paths.split(", "):
-            if not indent:
-                folder = ROOT / path
-            place = folder / path if indent else ROOT / path
-            assert place.is_dir() if path.endswith("/") else place.is_file(), line
-    packages = {each.parent.name for each in ROOT.glob("*/__init__.py")}
-    assert packages <= {line.split("/")[0] for line in BLOCKS["map"].splitlines()}

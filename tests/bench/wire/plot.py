@@ -12,7 +12,13 @@ from matplotlib.figure import Figure as Canvas
 
 from tests.bench.report import Line, number
 
-COLOURS = {"bare": "#9a9a9a", "ours": "#c2410c", "node": "#3f7d3a", "stock": "#3b6ea8"}
+COLOURS = {
+    "bare": "#9a9a9a",
+    "ours": "#c2410c",
+    "node": "#3f7d3a",
+    "stock": "#3b6ea8",
+    "stock, token only": "#93b7dd",
+}
 COLUMNS = 3
 
 

@@ -59,12 +59,9 @@ def run_wire(rows: Sequence[str], *, quick: bool = False) -> bool:
             ROWS[name](scale, findings)
             print(f"wire: {name} took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     whole = not quick and set(rows) == set(ROWS)
-    if whole:
-        REPORTS.mkdir(exist_ok=True)
-        draw(findings.lines, REPORTS / "wire.svg")
-    elif findings.profile:
+    if findings.profile and not whole:
         print(findings.profile)
-    return publish(
+    met = publish(
         "The wire",
         "wire",
         findings.figures,
@@ -73,3 +70,6 @@ def run_wire(rows: Sequence[str], *, quick: bool = False) -> bool:
         picture=whole,
         save=whole,
     )
+    if whole:
+        draw(findings.lines, REPORTS / "wire.svg")
+    return met
