@@ -23,6 +23,9 @@ from sim.processes.process import LOOPBACK, Process, ProcessError, Server, clean
 from sim.processes.redis import RedisServer
 
 SERVE = "sim.targets.serve"
+IMPORTED = (SERVE, "sim.targets.naive", "sim.targets.realtime")
+"""What a nursery of instances has imported, so that they start in milliseconds."""
+
 DATA = "dump.rdb"
 LOOK_SECONDS = 0.005
 

@@ -13,7 +13,7 @@ from sim.baseline import Baseline, Recorder
 from sim.coverage import Orders
 from sim.likeness import Names
 from sim.plan import Plan, PlannedSchedule
-from sim.processes.hosts import SERVE
+from sim.processes.hosts import IMPORTED
 from sim.processes.lab import ProcessLab
 from sim.processes.monitor import Seen
 from sim.processes.nursery import Nursery
@@ -85,7 +85,7 @@ def run_on_processes(
     )
 
 
-_NURSERY = Nursery(SERVE, "sim.targets.naive", "sim.targets.realtime")
+_NURSERY = Nursery(*IMPORTED)
 """One for all runs of this process: it starts when it is first needed."""
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sim.processes.hosts import SERVE
+from sim.processes.hosts import IMPORTED
 from sim.processes.lab import ProcessLab
 from sim.processes.nursery import Nursery
 
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    found = Nursery(SERVE, "sim.targets.naive", "sim.targets.realtime")
+    found = Nursery(*IMPORTED)
     yield found
     found.close()
 
