@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from functools import partial
 
 import click
 
+from realtime import logs
 from realtime.app import create_app
 from realtime.auth import create_token
 from realtime.balancer.command import balancer
@@ -56,8 +56,7 @@ def main(
     if context.invoked_subcommand is not None:
         return
     settings = given()
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.configure(settings, level=log_level)
     try:
         settings.check_host(host)
         server = make_server(create_app(settings), host=host, port=port, log_level=log_level)
