@@ -1,4 +1,6 @@
-"""``python -m realtime``: serve one instance; ``token USER_ID``: a signed token; ``balancer``: for a load balancer."""
+"""``python -m realtime``: serve one instance. ``token``: make one; ``balancer``: configure one; ``inspect``: look at a
+fleet.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from realtime.auth import create_token
 from realtime.balancer.command import balancer
 from realtime.errors import RealtimeError, SettingsError
 from realtime.ids import check_id
+from realtime.inspection.command import inspect
 from realtime.serving import make_server
 from realtime.settings import Settings, load_settings
 
@@ -88,6 +91,7 @@ def token(given: Callable[[], Settings], user_id: str, expires_in: float) -> Non
 
 
 main.add_command(balancer)
+main.add_command(inspect)
 
 
 def _named(host: str) -> str:
