@@ -1,19 +1,22 @@
-"""``python -m realtime``: serve one instance; ``token USER_ID``: a signed token; ``balancer``: for a load balancer."""
+"""``python -m realtime``: serve one instance. ``token``: make one; ``balancer``: configure one; ``inspect``: look at a
+fleet.
+"""
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from functools import partial
 
 import click
 
+from realtime import logs
 from realtime.app import create_app
 from realtime.auth import create_token
 from realtime.balancer.command import balancer
 from realtime.errors import RealtimeError, SettingsError
 from realtime.ids import check_id
+from realtime.inspection.command import inspect
 from realtime.serving import make_server
 from realtime.settings import Settings, load_settings
 
@@ -56,8 +59,7 @@ def main(
     if context.invoked_subcommand is not None:
         return
     settings = given()
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.configure(settings, level=log_level)
     try:
         settings.check_host(host)
         server = make_server(create_app(settings), host=host, port=port, log_level=log_level)
@@ -89,6 +91,7 @@ def token(given: Callable[[], Settings], user_id: str, expires_in: float) -> Non
 
 
 main.add_command(balancer)
+main.add_command(inspect)
 
 
 def _named(host: str) -> str:

@@ -53,7 +53,9 @@ class Deadlines:
                     try:
                         await self._act(sid)
                     except Exception:
-                        log.exception("the socket %s could not be closed at its deadline", sid)
+                        log.exception(
+                            "the socket %s could not be closed at its deadline", sid, extra={"sid": sid}
+                        )
             pause = min(LONGEST_SLEEP, self._heap[0][0] - self._now()) if self._heap else LONGEST_SLEEP
             try:
                 async with asyncio.timeout(max(0.0, pause)):

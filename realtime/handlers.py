@@ -29,6 +29,7 @@ from realtime.errors import (
 )
 from realtime.histogram import Histogram
 from realtime.ids import check_id
+from realtime.log_context import about_user
 from realtime.payloads import ChannelEvent, Identify, Usage, check_plain, connect_token, parse, wants_diffs
 from realtime.presence import SIGNED_IN
 from realtime.state import Outcome, Registered, Session
@@ -84,6 +85,7 @@ class Handlers:
 
     async def disconnect(self, sid: str, reason: str = "") -> None:
         """Removes session, user and usage entries in one step."""
+        about_user(self._server.sessions.user_of(sid))
         await self._forget(sid)
 
     async def user_join(self, sid: str, *args: Any) -> dict[str, Any]:
@@ -155,6 +157,7 @@ class Handlers:
     async def _sign_in(self, sid: str, claims: Claims) -> Session:
         """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half."""
         server = self._server
+        about_user(claims.user_id)
         found = await server.directory.login(claims.user_id)
         if found is None:
             raise UnknownUser

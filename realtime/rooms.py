@@ -92,7 +92,7 @@ class LocalRooms:
                     self._wake.set()
                     break
                 except RealtimeError as error:
-                    log.warning("the rooms of %s could not be registered: %s", sid, error)
+                    log.warning("the rooms of %s could not be registered: %s", sid, error, extra={"sid": sid})
             if self._wake.is_set():
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -19,6 +19,7 @@ from realtime.housekeeping import RedisLock, UsageCleanup
 from realtime.ids import check_id
 from realtime.leasing import LeaseKeeper
 from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
+from realtime.logs import guard_loggers
 from realtime.messages import MessageStore
 from realtime.messages.memory import NoMessages
 from realtime.metrics.lag import LoopLag
@@ -63,6 +64,7 @@ class RealtimeServer:
     ) -> None:
         """``connector``: Redis by other means than the settings say. ``state`` and ``bus``: without Redis, shared by
         the servers of one process."""
+        guard_loggers()
         self.settings = settings
         self.directory = directory
         self.messages = NoMessages() if messages is None else messages
@@ -113,6 +115,7 @@ class RealtimeServer:
             ttl=settings.realtime_lease_seconds,
         )
         self.sessions = LocalSessions(self.state, self.leases, cap=settings.realtime_max_sessions_per_user)
+        self.wire.user_of = self.sessions.user_of
         self.replica = Replica(self.state, self._on_difference)
         self.repairs = Repairs(
             self.state,

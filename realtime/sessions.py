@@ -60,6 +60,11 @@ class LocalSessions:
     def get(self, sid: str) -> LocalSession | None:
         return self._by_sid.get(sid)
 
+    def user_of(self, sid: str) -> str:
+        """Whose session it is; empty if it is none of this instance."""
+        local = self._by_sid.get(sid)
+        return "" if local is None else local.session.user.id
+
     def of_user(self, user_id: str) -> list[str]:
         """Sids of the user's sessions on this instance."""
         return sorted(self._by_user.get(user_id, ()))

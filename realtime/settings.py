@@ -159,6 +159,7 @@ class Settings(BaseSettings):
     realtime_max_bus_message_bytes: int = _count(1_048_576, at_least=1024, at_most=100_000_000)
     # The database's id columns hold 256 characters.
     realtime_max_id_length: int = _count(256, at_most=256)
+    realtime_log_format: Literal["text", "json"] = _setting("text", '"text" or "json"')
     realtime_metrics_port: int = _count(0, at_least=0, at_most=65535)
     realtime_metrics_host: str = _setting(
         "127.0.0.1", "an address or a name of this machine; 0.0.0.0 for all", pattern=r"^[A-Za-z0-9._:%-]+$"

@@ -87,7 +87,10 @@ def connector_from_settings(settings: Settings) -> Connector:
     timeout = settings.realtime_state_timeout_seconds
     url = settings.redis_url
     if url is None:
-        raise SettingsError('WEBSOCKET_MANAGER: not "redis", so there is no Redis to connect to')
+        raise SettingsError(
+            'WEBSOCKET_MANAGER: not "redis", so there is no Redis to connect to: set it and'
+            " WEBSOCKET_REDIS_URL, or give --redis-url"
+        )
     if settings.sentinels:
         return SentinelConnector(url, settings.sentinels, timeout=timeout)
     if settings.websocket_redis_cluster:

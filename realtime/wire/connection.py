@@ -55,5 +55,10 @@ class Connection:
         self.stuck_looks = 0
 
     @property
+    def sid(self) -> str:
+        """Of its first socket, as long as it has one."""
+        return next((member.sid for member in self.members.values()), "")
+
+    @property
     def eio_sid(self) -> str:
         return str(self.socket.sid)

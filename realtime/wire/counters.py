@@ -82,8 +82,10 @@ class QuietLog:
         self._interval = interval
         self._last: dict[str, tuple[float, int]] = {}
 
-    def warning(self, kind: str, message: str, *args: object) -> None:
-        """Log under `kind`: one of a few fixed words, for each kind is remembered for ever."""
+    def warning(self, kind: str, message: str, *args: object, sid: str = "") -> None:
+        """Log under `kind`: one of a few fixed words, for each kind is remembered for ever. `sid`: the socket it is
+        about.
+        """
         now = time.monotonic()
         last, left_out = self._last.get(kind, (float("-inf"), 0))
         if now - last < self._interval:
@@ -93,4 +95,4 @@ class QuietLog:
         if left_out:
             message += " (and %d more like this since the last such line)"
             args = (*args, left_out)
-        self._logger.warning(message, *args)
+        self._logger.warning(message, *args, extra={"sid": sid})

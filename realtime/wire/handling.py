@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from socketio import exceptions, packet
 
 from realtime.errors import Close, LimitExceeded, RealtimeError
+from realtime.log_context import UserOf, about_socket
 
 from .connection import Connection
 from .counters import OTHER
@@ -48,6 +49,8 @@ class Handling(_Base):
     """The half of `WireServer` that runs handlers."""
 
     _fits: dict[tuple[Callable[..., Any], int], bool]
+    user_of: UserOf
+    """For the log: whose socket it is."""
 
     def _dispatch(self, connection: Connection, came: packet.Packet, size: int) -> None:
         self.counters.received_packets += 1
@@ -121,6 +124,7 @@ class Handling(_Base):
         self._queue(connection, partial(self._run_connect, connection, member, auth), tag=None, size=size)
 
     async def _run_connect(self, connection: Connection, member: Member, auth: Any) -> None:
+        about_socket(member.sid, self.user_of)
         if member.gone is not None:
             self.counters.connects_of_gone += 1
             self.counters.connects["gone"] += 1
@@ -196,6 +200,7 @@ class Handling(_Base):
         that two events of a socket overtake each other, and lets a handler's exception out with no answer to
         the client.
         """
+        about_socket(member.sid, self.user_of)
         if member.state is not State.CONNECTED:
             self.counters.events_dropped += 1
             self._count_event(member, data, "dropped")
@@ -261,6 +266,7 @@ class Handling(_Base):
             connection.lane.force(partial(self._run_disconnect, connection, member))
 
     async def _run_disconnect(self, connection: Connection, member: Member) -> None:
+        about_socket(member.sid, self.user_of)
         member.state = State.DONE
         try:
             await self._trigger_event("disconnect", member.namespace, member.sid, member.gone)

@@ -12,6 +12,7 @@ import socketio
 from socketio import packet
 
 from realtime.errors import Close
+from realtime.log_context import nobody
 
 from .connection import Connection
 from .delivery import Room
@@ -70,6 +71,7 @@ class WireServer(Handling, socketio.AsyncServer):
         self._max_pending_events = max_pending_events
         self._direct = direct
         self._closing = False
+        self.user_of = nobody
         super().__init__(
             client_manager=manager,
             logger=logger,
@@ -297,7 +299,9 @@ class WireServer(Handling, socketio.AsyncServer):
                 self._dispatch(connection, *came)
         except MalformedPacketError as error:
             self.counters.packets_malformed += 1
-            logger.info("Closing %s, which sent a malformed packet: %s", eio_sid, error)
+            logger.info(
+                "Closing %s, which sent a malformed packet: %s", eio_sid, error, extra={"sid": connection.sid}
+            )
             connection.socket.shut(
                 self.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet"
             )
@@ -346,6 +350,7 @@ class WireServer(Handling, socketio.AsyncServer):
             "%s reads too slowly: %d bytes wait for it. It is closed.",
             connection.eio_sid,
             connection.socket.queue.waiting,
+            sid=connection.sid,
         )
         connection.socket.queue.drop()
         self.close_connection(connection.eio_sid, Close.SLOW_CONSUMER)

@@ -7,6 +7,7 @@ the sessions' names and their modules are checked; the tour itself is run by tes
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import sys
@@ -55,6 +56,7 @@ RUN_HERE = {
     "develop",
     "load",
     "load-own",
+    "inspect",
     "drawing",
     "install-sim",
     "tally",
@@ -154,7 +156,9 @@ def test_the_demo_serves_the_two_clients_shown(node_modules: Path, tmp_path: Pat
 
 
 @pytest.mark.e2e
-async def test_the_two_instances_shown_share_their_users(redis_server: RedisServer, visit: Visit) -> None:
+async def test_the_two_instances_shown_share_their_users_and_can_be_looked_at(
+    redis_server: RedisServer, visit: Visit, tmp_path: Path
+) -> None:
     lines = BLOCKS["fleet"].replace("redis://127.0.0.1:6379/0", redis_server.url).strip().splitlines()
     assert len(lines) == 2
     texts = [
@@ -168,6 +172,10 @@ async def test_the_two_instances_shown_share_their_users(redis_server: RedisServ
             await clients[-1].connect(instance.url, {"token": token})
         for client in clients:
             await client.wait_for("user-list", lambda data: data == {"user_ids": ["ann", "bob"]})
+        look = BLOCKS["inspect"].replace("redis://127.0.0.1:6379/0", redis_server.url)
+        said = await asyncio.to_thread(run, ["bash", "-ec", look], folder=tmp_path)
+        assert "2 users, 2 sessions, 2 instances" in said
+        assert said.endswith("nothing looks wrong\n")
 
 
 def test_the_configuration_shown_routes_to_the_instances_shown(tmp_path: Path) -> None:
