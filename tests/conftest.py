@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -143,6 +145,30 @@ def redis_prefix(pytestconfig: pytest.Config) -> Iterator[str]:
         with redis.Redis.from_url(url, socket_timeout=5) as client:
             for key in client.scan_iter(match=f"*{prefix}*", count=1000):
                 client.unlink(key)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.fail("the tests of TLS make a certificate with openssl: install it", pytrace=False)
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return certificate, key
 
 
 @pytest.fixture

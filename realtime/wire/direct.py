@@ -106,9 +106,10 @@ class Line:
         """`most`: bytes that may wait."""
         self._protocol = protocol
         self._transport = protocol.transport
-        # `pause` is to be called as soon as something waits there.
-        self._transport.set_write_buffer_limits(high=0)
-        self._descriptor = _descriptor(protocol.transport)
+        # `pause` is to be called as soon as something waits there. A plain transport calls it above the limit, one for
+        # TLS at the limit: with 0 it would pause for good when nothing waits.
+        self._transport.set_write_buffer_limits(high=1 if _is_tls(self._transport) else 0)
+        self._descriptor = _descriptor(self._transport)
         self._session = session
         self._flush = flush
         self._most = most
@@ -339,9 +340,13 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         del self.scope, self.request, self.response
 
 
+def _is_tls(transport: Any) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
+
+
 def _descriptor(transport: Any) -> int | None:
     """What may be written to instead of the transport, if what is written there leaves as it is."""
-    if transport.get_extra_info("sslcontext") is not None:
+    if _is_tls(transport):
         return None
     connection = transport.get_extra_info("socket")
     return None if connection is None else int(connection.fileno())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -87,30 +85,6 @@ async def test_ipv6(redis_binary: Path) -> None:
         pytest.skip("not run: IPv6 addresses (this machine has none)")
     with RedisServer(binary=redis_binary, options={"bind": "127.0.0.1 ::1"}) as server:
         await works(connector(f"redis://[::1]:{server.port}/0"))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    if (openssl := shutil.which("openssl")) is None:
-        pytest.fail("the tests of rediss:// make a certificate with openssl: install it", pytrace=False)
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    return certificate, key
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,20 +255,44 @@ def test_a_descriptor_is_not_written_once_the_connection_is_lost(loop: str) -> N
     run(body, loop)
 
 
-def test_tls_is_never_written_past(loop: str, tmp_path: Any) -> None:
+def test_by_tls_all_arrives_in_order_and_what_waits_is_in_sight(
+    loop: str, certificate: tuple[Path, Path]
+) -> None:
+    """The transport does the writing: the descriptor would get what nobody encrypted."""
+    served, trusted = (
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        ssl.create_default_context(cafile=certificate[0]),
+    )
+    served.load_cert_chain(*certificate)
+
     async def body() -> None:
-        class Secret:
-            def get_extra_info(self, name: str) -> Any:
-                return ssl.create_default_context() if name == "sslcontext" else ours
-
-            def set_write_buffer_limits(self, high: int) -> None: ...
-
         ours, theirs = socket.socketpair()
-        reader = Reader(Flush(), 1 << 30)
-        reader.transport = Secret()
-        line = Line(reader, reader, Flush(), most=1)  # type: ignore[arg-type]
-        assert line._descriptor is None
-        ours.close()
-        theirs.close()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        flush, running = Flush(), asyncio.get_running_loop()
+        slow = Reader(flush, 100_000)
+        accepted = asyncio.create_task(running.connect_accepted_socket(lambda: slow, ours, ssl=served))
+        stream, writer = await asyncio.open_connection(
+            sock=theirs, ssl=trusted, server_hostname="127.0.0.1", limit=10_000
+        )
+        await accepted
+        slow.line = Line(slow, slow, flush, most=100_000)  # type: ignore[arg-type]  # as much of both as it uses
+        assert slow.line._descriptor is None
+        async with asyncio.timeout(BOUND):
+            for number in range(10):
+                data = b"%d," % number
+                slow.line.send(data)
+                assert await stream.readexactly(len(data)) == data
+            due = b""
+            while not slow.overflows:
+                data = b"%d," % len(due) * 1000
+                slow.line.send(data)
+                due += data
+                await asyncio.sleep(0)
+            assert slow.line.buffered() > 100_000
+            assert await stream.readexactly(len(due)) == due
+            while slow.line.buffered():
+                await asyncio.sleep(0)
+        slow.transport.abort()
+        writer.transport.abort()
 
     run(body, loop)
