@@ -20,7 +20,7 @@ from sim.processes.chaos.faults import KINDS, SIGKILL
 from sim.processes.nursery import Nursery
 from sim.processes.redis import RedisServer
 from sim.workers import Inline
-from tests.e2e.readme import ROOT
+from tests.e2e.pages import ROOT
 
 pytestmark = [
     pytest.mark.e2e,
