@@ -27,7 +27,10 @@ from sim.targets import Factory
 MOST_ROUNDS = 25
 """Of each beginning. Where it comes to the order at all, it does so in less."""
 
-JITTERS = tuple(Plan(jitter_seed=seed, jitter_seconds=(0.004, 0.02, 0.05)[seed % 3]) for seed in range(12))
+SPREADS = (0.004, 0.02, 0.05, 0.1, 0.2, 0.4)
+JITTERS = tuple(
+    Plan(jitter_seed=seed, jitter_seconds=SPREADS[seed % len(SPREADS)]) for seed in range(6 * len(SPREADS))
+)
 """Beginnings when nothing else is left: the delays of a busy machine are known to nobody."""
 
 REDIS = "redis"

@@ -21,7 +21,7 @@ from sim.processes.balancers import find_binary
 from sim.processes.redis import RedisServer
 from tests.e2e.clients import Kind
 from tests.e2e.conftest import Visit
-from tests.e2e.readme import ROOT, blocks
+from tests.e2e.pages import ROOT, blocks
 
 pytestmark = pytest.mark.e2e
 

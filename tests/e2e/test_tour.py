@@ -15,7 +15,7 @@ from sim.processes.process import ProcessError
 from sim.processes.tour.__main__ import CHECKS, conclude
 from sim.processes.tour.clients import Off
 from sim.processes.tour.report import Check, NotRun, Row, Seen, row_of, seconds, table_of
-from tests.e2e.readme import ROOT
+from tests.e2e.pages import ROOT
 
 TOUR = [sys.executable, "-m", "sim.processes.tour"]
 

@@ -19,7 +19,8 @@ from sim.processes.chaos import faults, session
 from sim.processes.chaos.faults import KINDS, SIGKILL
 from sim.processes.nursery import Nursery
 from sim.processes.redis import RedisServer
-from tests.e2e.readme import ROOT
+from sim.workers import Inline
+from tests.e2e.pages import ROOT
 
 pytestmark = [
     pytest.mark.e2e,
@@ -29,9 +30,12 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: Nursery) -> None:
-    """Reports are written where the command is run; what runs in this process needs no nursery of its own."""
+    """Reports are written where the command is run. All runs are made by this process, with the one nursery: to start
+    others takes longer than the runs do. Those who are killed and interrupted are processes of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sim.processes.run._NURSERY", nursery)
+    for command in ("trying", "confirming", "including"):
+        monkeypatch.setattr(f"sim.cli.{command}.Processes", lambda _number: Inline())
 
 
 def sim(*arguments: str) -> Result:

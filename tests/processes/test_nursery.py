@@ -14,7 +14,7 @@ import pytest
 
 from sim.processes.nursery import Nursery, NurseryGone
 from sim.processes.process import wait_until
-from tests.e2e.readme import ROOT
+from tests.e2e.pages import ROOT
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
 
