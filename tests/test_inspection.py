@@ -349,6 +349,17 @@ async def test_the_command_only_reads(redis_server: RedisServer) -> None:
         assert await dump(redis, root) == before
 
 
+async def test_everything_is_read_at_one_moment(redis_server: RedisServer) -> None:
+    async with linked("redis", redis_server.url) as (link, redis):
+        state = RedisState(link, root="{fleet:realtime}")
+        await state.acquire("api-1~1.aaa", HOUR_MS)
+        await state.register("api-1~1.aaa", [session("ann-1", "ann", "red")])
+        await redis.config_resetstat()
+        await survey(link, state.root)
+        calls = {name: used["calls"] for name, used in (await redis.info("commandstats")).items()}
+        assert calls["cmdstat_exec"] == calls["cmdstat_multi"] == calls["cmdstat_time"] == 1
+
+
 async def test_what_the_command_cannot_do_it_says_in_a_sentence_and_by_its_status() -> None:
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
     for words, status, sentence in (
