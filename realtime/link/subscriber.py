@@ -183,7 +183,14 @@ class Subscriber:
                 log.exception("what was missed on the Redis subscription could not be asked for")
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
-        for receive in self._receivers.get(channel) or (self.receive_rooms,):
+        receivers = self._receivers.get(channel)
+        if receivers is None:
+            # In a cluster a room that was given up here may be heard at its new owner by now; where this node has
+            # become the owner's replica, both say the same.
+            if not self.rooms.is_wanted(channel):
+                return
+            receivers = [self.receive_rooms]
+        for receive in receivers:
             try:
                 receive(message)
             except Exception:

@@ -62,6 +62,9 @@ class Subscriptions:
         except TimeoutError:
             raise StateUnavailable(NOT_CONFIRMED) from None
 
+    def is_wanted(self, channel: bytes) -> bool:
+        return channel in self._wanted
+
     def is_heard(self, channel: str) -> bool:
         return self._is_heard(channel.encode())
 

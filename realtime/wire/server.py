@@ -344,6 +344,10 @@ class WireServer(Handling, socketio.AsyncServer):
         )
 
     def _too_slow(self, connection: Connection) -> None:
+        # What was sent in this turn is forgotten with all that came before it, or it would come after a gap.
+        self.eio.flush.write()
+        if connection.socket.closing:
+            return
         self.counters.slow_consumers += 1
         self.manager.quiet.warning(
             "slow",

@@ -327,6 +327,21 @@ async def test_a_slot_without_an_owner_is_asked_for_by_who_listens_or_publishes(
         await ear.hears(mouth, room)
 
 
+async def test_what_a_node_says_of_a_room_that_is_not_wanted_there_any_more_is_not_heard(
+    pair_of_servers: list[RedisServer],
+) -> None:
+    """As the replica of the new owner it would say the same once more, until it has been told to stop."""
+    one, two = pair_of_servers
+    room, stays = room_in(0, ALL), room_in(0, ALL, 1)
+    async with side(SingleConnector(one.url), Nodes({ALL: two.port})) as it:
+        await it.hear(room, stays)
+        it.bus.unsubscribe([room])  # the server does not know it yet
+        assert two.execute("SPUBLISH", room, "again") == 1
+        await it.bus.publish_to_room(stays, b"x")
+        await until(lambda: b"x" in it.got)
+        assert it.got == [b"x"]
+
+
 async def test_whoever_waits_for_a_room_that_is_given_up_is_told_at_once() -> None:
     nodes = Nodes({})
     link = RedisLink(SingleConnector("redis://127.0.0.1:1"))

@@ -140,6 +140,20 @@ async def test_who_reads_late_is_told_why_and_gets_nothing_of_what_was_dropped()
         await until(instance.nothing_left)
 
 
+async def test_nothing_follows_what_was_dropped_but_the_reason() -> None:
+    """Also not what was sent in the very turn in which the client was found too slow."""
+    async with serving() as instance, Deaf.to(instance.port) as deaf:
+        await emit_until(instance, lambda: session(instance).line._frames)
+        await instance.server.emit("piece", (-1, "after the gap"))
+        instance.server.eio.refuse(session(instance).sid, Close.SLOW_CONSUMER)
+        packets, _end = await deaf.reads_again()
+        assert parsed(packets[-1]) == ["closing", {"code": 4014, "reason": "client reads too slowly"}]
+        numbers = [parsed(packet)[1] for packet in packets[:-1]]
+        assert numbers == list(range(len(numbers)))
+        assert numbers
+        assert instance.server.counters.slow_consumers == 1
+
+
 @pytest.mark.parametrize("why", [Close.SLOW_CONSUMER, Close.KICKED])
 async def test_the_connection_of_a_client_that_never_reads_is_aborted_whyever_it_is_closed(
     why: Close,
