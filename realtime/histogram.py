@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+ROUND_TRIPS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Bounds for answers of Redis, in seconds."""
+
 
 class Histogram:
     """How many values were at most each of ``bounds``, and their sum."""

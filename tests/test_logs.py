@@ -21,7 +21,8 @@ from sim.processes.instances import SECRET_KEY, Instance
 from tests.events.lab import ask, polling
 from tests.support.stack import client, make_settings, running, until
 
-TOKEN = create_token("ann", "k" * 40, expires_in=60)
+# Always the same: it is in the names of tests, which every process that runs some must know.
+TOKEN = create_token("ann", "k" * 40, expires_in=60, jti="fixed", now=1_700_000_000)
 
 
 def record(message: str = "hello", *args: object, **extra: object) -> logging.LogRecord:

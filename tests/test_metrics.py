@@ -241,6 +241,9 @@ async def test_redis_is_timed_and_its_failures_are_counted(redis_url: str, redis
         assert now("redis_round_trip_seconds_bucket", le="+Inf") == now("redis_round_trip_seconds_count")
         assert now("presence_lag_seconds_count") == 1
         assert now("redis_failures_total") == 0
+        assert now("redis_publish_seconds_count") == 0
+        await server.emit_to_users("note", "x", ["ann"])
+        assert seen(server)("redis_publish_seconds_count") == 1
         assert now("lease_held") == 1
         with pytest.raises(Exception, match="cannot be reached"):
             await server.link.run(lambda redis: redis.execute_command("NO SUCH COMMAND"))  # type: ignore[union-attr]

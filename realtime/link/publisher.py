@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from realtime.errors import BusOverloaded, StateUnavailable
+from realtime.histogram import ROUND_TRIPS, Histogram
 
 from .closing import close_quietly, described
 from .connect import Connector
@@ -62,6 +64,8 @@ class Publisher:
         self._wake = asyncio.Event()
         self._stale = False
         self._away = False
+        self.round_trips = Histogram(ROUND_TRIPS)
+        """Of batches that were answered, in seconds."""
 
     @property
     def away(self) -> bool:
@@ -154,6 +158,7 @@ class Publisher:
         failed: list[Exception | None] = [StateUnavailable() for _ in batch]
         try:
             async with asyncio.timeout(self._timeout):
+                began = time.perf_counter()
                 commands = [(self._command, item.channel, item.message) for item in batch]
                 await connection.send_packed_command(connection.pack_commands(commands))
                 for number in range(len(batch)):
@@ -164,6 +169,7 @@ class Publisher:
                         failed[number] = _refused(refusal)
                         if not self._on_refusal(refusal):
                             log.warning("Redis refused a message for %s: %s", batch[number].channel, refusal)
+            self.round_trips.observe(time.perf_counter() - began)
             return True
         except Exception as error:
             log.warning(

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
 from realtime.errors import MessageTooLarge, StateUnavailable
-from realtime.histogram import Histogram
+from realtime.histogram import ROUND_TRIPS, Histogram
 
 from .closing import close_quietly, described
 from .cluster import ClusterConnector
@@ -24,7 +24,6 @@ from .subscriber import LONGEST_PAUSE, Subscriber
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ROUND_TRIPS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 COMMAND_CONNECTIONS = 16
 """Connections of one instance for commands; more verbs than that wait their turn, within their time-out."""
 

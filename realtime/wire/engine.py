@@ -14,9 +14,9 @@ from engineio.async_drivers import asgi  # type: ignore[import-untyped]
 from realtime.errors import Close
 from realtime.tags import new_sid, tag_in
 
-from .direct import Flush
 from .heartbeat import Heartbeat
 from .limits import Limits
+from .line import Flush
 from .outgoing import Outgoing
 from .packets import SharedPacket
 from .requests import ClientLeftError, Flaw, RefusedError, find_flaw, refusal, session_asked_for

@@ -224,6 +224,7 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         elif self.book.get(sid, namespace) is not None or self.was_here(sid):
             await self.leave_room(sid, namespace, room)
         else:
+            await self._leave_before_emits(sid, namespace, room)
             await self._tell(self._own("leave_room", sid=sid, room=room, namespace=namespace))
 
     async def _tell(self, message: Message) -> None:
@@ -437,7 +438,15 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
     async def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Adds to AsyncPubSubManager.leave_room: as for `enter_room`."""
         if not self.was_here(sid):
+            if self.book.get(sid, namespace or "/") is None:
+                await self._leave_before_emits(sid, namespace or "/", room)
             await super().leave_room(sid, namespace, room)
+
+    async def _leave_before_emits(self, sid: str, namespace: str, room: str) -> None:
+        # In a cluster an emit to the room overtakes what is told on the common channel, which alone is always heard.
+        if self._sends_to_rooms and not looks_like_sid(room):
+            message = self._own("leave_room", sid=sid, room=room, namespace=namespace)
+            await self.publish(self.encode_message(message), room_channel(self.channel, namespace, room))
 
     async def can_disconnect(self, sid: str, namespace: str) -> bool:
         """Adds to AsyncPubSubManager.can_disconnect: as for `enter_room`."""

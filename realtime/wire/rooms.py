@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .calls import Asker
-    from .direct import Line
+    from .line import Line
     from .packets import Wire
     from .session import WireSocket
 

@@ -14,8 +14,8 @@ from .packets import SharedPacket, Wire, WirePayload, frames
 from .websocket import WireWebSocket
 
 if TYPE_CHECKING:
-    from .direct import Line
     from .engine import WireEngine
+    from .line import Line
 
 NORMAL_CLOSURE = 1000
 PROTOCOL_ERROR = 1002
@@ -194,7 +194,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
     def _malformed(self) -> None:
         self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
 
-    # --- on a websocket of its own; see `direct.Session`
+    # --- on a websocket of its own; see `line.Session`
 
     @property
     def direct(self) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from engineio.async_drivers import asgi  # type: ignore[import-untyped]  # no stubs exist
 
-from .direct import Line, offered
+from .direct import offered
+from .line import Line
 from .outgoing import Outlet
 
 if TYPE_CHECKING:

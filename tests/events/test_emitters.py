@@ -24,13 +24,15 @@ def published(server: RealtimeServer) -> list[dict[str, Any]]:
     """What the server puts on the bus from now on."""
     bus: Any = server.manager.bus
     sent: list[dict[str, Any]] = []
-    publish = bus.publish
 
-    async def noting(channel: str, message: bytes) -> None:
-        sent.append(json.loads(message))
-        await publish(channel, message)
+    def noting(publish: Any) -> Any:
+        async def note(channel: str, message: bytes) -> None:
+            sent.append(json.loads(message))
+            await publish(channel, message)
 
-    bus.publish = noting
+        return note
+
+    bus.publish, bus.publish_to_room = noting(bus.publish), noting(bus.publish_to_room)
     return sent
 
 

@@ -15,7 +15,7 @@ import pytest
 from websockets import InvalidStatus, connect
 from websockets.frames import Frame, Opcode
 
-from realtime.wire import DirectProtocol, direct, packets
+from realtime.wire import DirectProtocol, line, packets
 from realtime.wire.limits import Limits
 
 from .lab import BOUND, Client, Instance, Polling, Websocket, event, parsed, running, serving, until
@@ -30,7 +30,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[bytes]]:
         writes[descriptor].append(data)
         return os.write(descriptor, data)
 
-    monkeypatch.setattr(direct, "_write", write)
+    monkeypatch.setattr(line, "_write", write)
     return writes
 
 

@@ -14,7 +14,7 @@ import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from realtime.wire.direct import Flush, Line
+from realtime.wire.line import Flush, Line
 
 LINES = 3
 BOUND = 10.0

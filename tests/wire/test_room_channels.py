@@ -292,3 +292,34 @@ async def test_a_room_entered_while_it_lingers_stays() -> None:
     rooms.members.add(("/", "r"))
     await until(lambda: not rooms.it._idle)
     assert len(rooms.it) == 1
+
+
+class TwoWays(FaultyBus):
+    """As a cluster, where nothing keeps the order between channels: the common one is late while `late` is a list."""
+
+    late: list[bytes] | None = None
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        if channel == "socketio" and self.late is not None:
+            self.late.append(message)
+        else:
+            await super().publish(channel, message)
+
+
+@pytest.mark.parametrize("how", ["leave_room", "move"])
+async def test_no_emit_overtakes_a_leave_that_was_asked_for_elsewhere(how: str) -> None:
+    hub = LocalHub()
+    bus = TwoWays(hub)
+    async with instances(bus, FaultyBus(hub)) as (here, there), Websocket.to(there) as client:
+        sid = sid_on(there)
+        for room in ("r", "stays"):
+            await there.server.enter_room(sid, room)
+        bus.late = []
+        if how == "move":
+            await here.manager.move(sid, "r", into=False)
+        else:
+            await here.server.leave_room(sid, "r")
+        await here.server.emit("n", "r", to="r")
+        await here.server.emit("n", "stays", to="stays")
+        assert parsed(await client.receive()) == ["n", "stays"]
+        assert len(bus.late) == 1  # and told where it is heard whatever became of the room's channel
