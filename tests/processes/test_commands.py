@@ -53,6 +53,51 @@ def test_a_run_on_processes_ends_as_one_in_the_simulator_does() -> None:
     assert shown["messages"] > 100
 
 
+def test_exploring_on_processes_counts_the_tries_that_showed_the_fault() -> None:
+    ended = sim(
+        "explore", "join-twice", "--on", "processes", "--target", "naive", "--schedules", "1", "--json"
+    )
+    assert ended.exit_code == 1
+    shown = json.loads(ended.output)
+    assert (shown["schedules"], shown["violations"]) == (1, 2)  # the undisturbed run is one more
+    assert shown["first"]["file"] is None
+    assert shown["on"] == "processes"
+
+
+def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None:
+    page = tmp_path / "races.md"
+    page.write_text(
+        "# Races\n\n| scenario | naive broken by | realtime |\n| --- | --- | --- |\n| join-twice | x | held |\n"
+    )
+    ended = sim(
+        "confirm",
+        "join-twice",
+        "--tries",
+        "10",
+        "--realtime-tries",
+        "2",
+        "--jobs",
+        "1",
+        "--reports",
+        ".",
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "the two labs agree" in ended.output
+    assert (
+        "| join-twice | x | held | 2 of 2 (left alone 1 of 1, delays 1 of 1) | 0 of 2 |" in page.read_text()
+    )
+    assert {row["target"] for row in json.loads(Path("confirm.json").read_text())["rows"]} == {
+        "naive",
+        "realtime",
+    }
+
+
+def test_orders_of_real_runs_are_replayed_in_the_simulator() -> None:
+    ended = sim("inclusion", "reload-goes-offline", "--runs", "1", "--jobs", "1", "--json")
+    shown = [json.loads(line) for line in ended.output.splitlines()]
+    assert [(each["same_order"], each["agrees"]) for each in shown] == [(True, True)], shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -80,17 +125,6 @@ def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server:
     ended = sim("run", "redis-failover-rollback", "--on", "processes", "--redis-url", redis_server.url)
     assert ended.exit_code == 3
     assert "inconclusive, the Redis of --redis-url cannot be" in ended.output
-
-
-def test_exploring_on_processes_counts_the_tries_that_showed_the_fault() -> None:
-    ended = sim(
-        "explore", "join-twice", "--on", "processes", "--target", "naive", "--schedules", "1", "--json"
-    )
-    assert ended.exit_code == 1
-    shown = json.loads(ended.output)
-    assert (shown["schedules"], shown["violations"]) == (1, 2)  # the undisturbed run is one more
-    assert shown["first"]["file"] is None
-    assert shown["on"] == "processes"
 
 
 LONG_RUN = ("lock-released-by-stranger", "--on", "processes")
@@ -169,37 +203,3 @@ def test_chaos_says_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.exit_code == 1
     assert "broken: #1:" in ended.output
     assert "ghosts 0.1 s after a SIGKILL" in ended.output
-
-
-def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None:
-    page = tmp_path / "races.md"
-    page.write_text(
-        "# Races\n\n| scenario | naive broken by | realtime |\n| --- | --- | --- |\n| join-twice | x | held |\n"
-    )
-    ended = sim(
-        "confirm",
-        "join-twice",
-        "--tries",
-        "10",
-        "--realtime-tries",
-        "2",
-        "--jobs",
-        "1",
-        "--reports",
-        ".",
-    )
-    assert ended.exit_code == 0, ended.output
-    assert "the two labs agree" in ended.output
-    assert (
-        "| join-twice | x | held | 2 of 2 (left alone 1 of 1, delays 1 of 1) | 0 of 2 |" in page.read_text()
-    )
-    assert {row["target"] for row in json.loads(Path("confirm.json").read_text())["rows"]} == {
-        "naive",
-        "realtime",
-    }
-
-
-def test_orders_of_real_runs_are_replayed_in_the_simulator() -> None:
-    ended = sim("inclusion", "reload-goes-offline", "--runs", "1", "--jobs", "1", "--json")
-    shown = [json.loads(line) for line in ended.output.splitlines()]
-    assert [(each["same_order"], each["agrees"]) for each in shown] == [(True, True)], shown

@@ -84,7 +84,13 @@ def test_what_delays_that_nobody_knows_made_of_a_run_is_reached_by_drawing_other
         result, recorder = recorded(name, Plan(jitter_seed=seed, jitter_seconds=0.2))
         order = by_key((each.source, command) for each in recorder.messages for command in each.commands)
         alone.append(replay_order(find(name), load("naive"), order).same_order)
-        twin = replay_order(find(name), load("naive"), order, beginnings=[Plan(), *JITTERS])
+        twin = replay_order(
+            find(name),
+            load("naive"),
+            order,
+            alike=lambda each, came_to=result: each.invariant == came_to.invariant,
+            beginnings=[Plan(), *JITTERS],
+        )
         assert twin.same_order
-        assert (twin.result.outcome, twin.result.invariant) == (result.outcome, result.invariant)
+        assert twin.result.invariant == result.invariant != ""
     assert not all(alone), "holds at Redis would have been enough"
