@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +24,14 @@ from sim.processes.process import LOOPBACK, Process, ProcessError, Server, clean
 from sim.processes.redis import RedisServer
 
 SERVE = "sim.targets.serve"
-IMPORTED = (SERVE, "sim.targets.naive", "sim.targets.realtime")
-"""What a nursery of instances has imported, so that they start in milliseconds."""
-
 DATA = "dump.rdb"
 LOOK_SECONDS = 0.005
+
+
+@functools.cache
+def nursery_of_instances() -> Nursery:
+    """One for all labs of this process; it starts when it is first needed, and ends with the process."""
+    return Nursery(SERVE, "sim.targets.naive", "sim.targets.realtime")
 
 
 class _Forked(Process):

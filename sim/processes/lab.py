@@ -24,7 +24,7 @@ from sim.errors import NotStarted, SimulatorError, Unreachable
 from sim.faults import Backup
 from sim.lab import Lab
 from sim.likeness import Names
-from sim.processes.hosts import IMPORTED, Instance, LabRedis, OtherRedis, ask_redis
+from sim.processes.hosts import Instance, LabRedis, OtherRedis, ask_redis, nursery_of_instances
 from sim.processes.monitor import Monitor
 from sim.processes.nursery import Nursery
 from sim.processes.process import LOOPBACK, START_SECONDS, Process
@@ -74,8 +74,7 @@ class ProcessLab(Lab):
         self.users = Users()
         self.instances: dict[str, Instance] = {}
         self._settings = dict(settings or {})
-        self._nursery = nursery or Nursery(*IMPORTED)
-        self._owns_nursery = nursery is None
+        self._nursery = nursery or nursery_of_instances()
         self._other = None if redis_url is None else OtherRedis(redis_url)
         self._own = None if redis_url else LabRedis(self._nursery, redis_binary)
         self._least = instances
@@ -318,8 +317,6 @@ class ProcessLab(Lab):
             self._own.close()
         if self._other is not None:
             await self._other.end()
-        if self._owns_nursery:
-            self._nursery.close()
 
     # Its own
 

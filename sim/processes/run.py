@@ -13,10 +13,8 @@ from sim.baseline import Baseline, Recorder
 from sim.coverage import Orders
 from sim.likeness import Names
 from sim.plan import Plan, PlannedSchedule
-from sim.processes.hosts import IMPORTED
 from sim.processes.lab import ProcessLab
 from sim.processes.monitor import Seen
-from sim.processes.nursery import Nursery
 from sim.processes.proxy import Observer
 from sim.run import FaultsAtMessages, Result, judge
 from sim.scenario import Scenario
@@ -51,7 +49,6 @@ def run_on_processes(
         PlannedSchedule(plan),
         settings=scenario.settings,
         skips=frozenset(plan.skips),
-        nursery=_NURSERY,
         redis_url=places.redis_url,
         redis_binary=places.redis_binary,
         instances=places.instances,
@@ -83,10 +80,6 @@ def run_on_processes(
         config=lab.config,
         orders=orders.digest(),
     )
-
-
-_NURSERY = Nursery(*IMPORTED)
-"""One for all runs of this process: it starts when it is first needed."""
 
 
 def undisturbed_on_processes(

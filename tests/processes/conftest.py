@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sim.processes.hosts import IMPORTED
+from sim.processes.hosts import nursery_of_instances
 from sim.processes.lab import ProcessLab
 from sim.processes.nursery import Nursery
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    found = Nursery(*IMPORTED)
-    yield found
-    found.close()
+def nursery() -> Nursery:
+    """That of the commands, too, as far as tests run them in this process."""
+    return nursery_of_instances()
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from sim.__main__ import main
 from sim.processes.chaos import faults, session
 from sim.processes.chaos.faults import KINDS, SIGKILL
-from sim.processes.nursery import Nursery
 from sim.processes.redis import RedisServer
 from sim.workers import Inline
 from tests.e2e.pages import ROOT
@@ -29,11 +28,10 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: Nursery) -> None:
-    """Reports are written where the command is run. All runs are made by this process, with the one nursery: to start
-    others takes longer than the runs do. Those who are killed and interrupted are processes of their own."""
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written where the command is run. All runs are made by this process: to start workers takes longer
+    than the runs do. What is interrupted and killed is a process of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sim.processes.run._NURSERY", nursery)
     for command in ("trying", "confirming", "including"):
         monkeypatch.setattr(f"sim.cli.{command}.Processes", lambda _number: Inline())
 
@@ -150,7 +148,7 @@ def test_chaos_goes_through_kinds_of_faults_and_reports_each(
         "half-open towards Redis",
     ]
     monkeypatch.setattr(session, "KINDS", {name: KINDS[name] for name in tried})
-    monkeypatch.setattr(session, "STAYS_SECONDS", 0.3)
+    monkeypatch.setattr(session, "STAYS_SECONDS", 0.1)
     monkeypatch.setattr(faults, "LASTS", 0.5)
     ended = sim("chaos", "--faults", "12", "--instances", "2", "--clients", "12", "--seed", "1", "--json")
     assert ended.exit_code == 0, ended.output

@@ -6,7 +6,7 @@ import pytest
 
 from sim.baseline import Recorder
 from sim.explore import search, undisturbed
-from sim.inclusion import by_key, replay_order
+from sim.inclusion import JITTERS, by_key, replay_order
 from sim.likeness import after, names_of
 from sim.plan import Plan
 from sim.run import Outcome, Result, make_lab, run
@@ -76,3 +76,15 @@ def test_what_holds_at_redis_cannot_bring_about_is_reached_from_the_delays_of_th
     twin = replay_order(find(name), load("naive"), order, beginnings=[Plan(), late])
     assert twin.same_order
     assert twin.result.plan == late
+
+
+def test_what_delays_that_nobody_knows_made_of_a_run_is_reached_by_drawing_others() -> None:
+    name, alone = "reload-goes-offline", []
+    for seed in (1000, 1003):
+        result, recorder = recorded(name, Plan(jitter_seed=seed, jitter_seconds=0.2))
+        order = by_key((each.source, command) for each in recorder.messages for command in each.commands)
+        alone.append(replay_order(find(name), load("naive"), order).same_order)
+        twin = replay_order(find(name), load("naive"), order, beginnings=[Plan(), *JITTERS])
+        assert twin.same_order
+        assert (twin.result.outcome, twin.result.invariant) == (result.outcome, result.invariant)
+    assert not all(alone), "holds at Redis would have been enough"
