@@ -32,7 +32,7 @@ def number_hashes() -> None:
     from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
     for scope in (AsyncioCancelScope, CancelScope):
-        scope.__hash__ = _the_same  # type: ignore[method-assign]
+        scope.__hash__ = _the_same  # type: ignore[assignment, method-assign]
     for kind in (
         AbstractConnection,
         BlockingConnection,
