@@ -17,6 +17,7 @@ from sim.cli.confirming import confirm
 from sim.cli.determinism import check_determinism
 from sim.cli.exploring import explore_many
 from sim.cli.including import inclusion
+from sim.cli.indexing import index
 from sim.cli.looking import list_scenarios, replay_file, run_one
 
 
@@ -45,6 +46,7 @@ for command in (
     confirm,
     chaos,
     inclusion,
+    index,
 ):
     main.add_command(command)
 

@@ -31,11 +31,11 @@ def number_hashes() -> None:
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
     from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
+    for scope in (AsyncioCancelScope, CancelScope):
+        scope.__hash__ = _the_same  # type: ignore[assignment, method-assign]
     for kind in (
         AbstractConnection,
-        AsyncioCancelScope,
         BlockingConnection,
-        CancelScope,
         H11Protocol,
         HttpToolsProtocol,
         ResponseHandler,
@@ -63,3 +63,8 @@ def _number(self: Any) -> int:
         number = next(_numbers)
         object.__setattr__(self, "_sim_number", number)
         return number
+
+
+def _the_same(_self: Any) -> int:
+    """For what has no room for a number: in a set, few of them stay in the order in which they came."""
+    return 1

@@ -227,7 +227,7 @@ async def test_a_node_that_hangs_confirms_nothing_and_is_followed_to_its_heir(
             await ear.hears(mouth, room)
             await ear.hears(mouth, later)
             assert subscribers(one, room) == subscribers(one, later) == 1
-            assert len(ear.rooms._shards) == len(mouth.rooms._shards) == 1
+            await until(lambda: len(ear.rooms._shards) == len(mouth.rooms._shards) == 1)
 
 
 @pytest.mark.usefixtures("no_routine_looks")

@@ -10,6 +10,7 @@ import tracemalloc
 import weakref
 from typing import Any
 
+import anyio
 import pytest
 
 from sim.errors import Deadlock, Livelock
@@ -314,3 +315,20 @@ def test_worlds_leave_nothing_behind() -> None:
         tracemalloc.stop()
     assert sum(world() is not None for world in worlds) <= 1
     assert grown < 500_000
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in a world", "in a process that has had one"])
+def test_cancel_scopes_may_be_nested(inside: bool) -> None:
+    """What keeps their sets in order holds for all of the process, and they have no room for a number."""
+
+    async def nest() -> int:
+        with anyio.CancelScope() as outer, anyio.CancelScope(), anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(asyncio.sleep, 0.001)
+            return len(outer._child_scopes)  # type: ignore[attr-defined]
+
+    hosts = Hosts()
+    assert hosts.run((hosts.a, nest() if inside else asyncio.sleep(0.001, 1))) == [1]
+    if not inside:
+        assert asyncio.run(nest()) == 1
