@@ -15,6 +15,8 @@ from tests.browser.person import Person
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
 BACK_SECONDS = 10.0
+LEFT_SECONDS = 8.0
+"""Well below the pings, after which anybody is missed."""
 MADE_UP = "How does a word get to every tab of mine?"
 SHARE = "Share a thought with everybody"
 
@@ -185,6 +187,17 @@ def test_where_no_websocket_gets_through_it_polls_by_itself(arrive: Arrive) -> N
     text = f"without websocket {secrets.token_hex(4)}"
     ann.send(text)
     ann.sees(text)
+
+
+def test_a_tab_that_polls_is_gone_as_soon_as_it_is_left(arrive: Arrive, ground: Ground) -> None:
+    ann = arrive(user("ann"))
+    ann.page.get_by_role("link", name="Use polling only").click()
+    ann.connected()
+    assert ann.transport == "polling"
+    bob = arrive(user("bob"))
+    bob.sees_online(ann.name, bob.name)
+    ann.page.goto("about:blank")
+    expect(bob.online).to_have_text([bob.name], timeout=LEFT_SECONDS * 1000)
 
 
 def test_a_second_tab_doubles_nothing(arrive: Arrive) -> None:

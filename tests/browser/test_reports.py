@@ -17,8 +17,11 @@ REPORTS = Path(__file__).resolve().parents[2] / "reports"
 LONG = "tests.browser.long_run:long-talk"
 SMOOTH_MS = 100
 
-# From an event until the page has been drawn again. The best of several: the rest is what else the machine does.
-QUICKEST = """async (act) => {
+ROUNDS = 5
+"""A machine that does something else meanwhile is given as many."""
+
+# Median of several, from an event until the page has been drawn again.
+MEDIAN_MS = """async (act) => {
   const canvas = document.querySelector("#stage canvas");
   const box = canvas.getBoundingClientRect();
   const acts = {
@@ -41,7 +44,7 @@ QUICKEST = """async (act) => {
     await frame();
     took.push(performance.now() - begun);
   }
-  return Math.min(...took);
+  return took.sort((a, b) => a - b)[took.length >> 1];
 }"""
 
 
@@ -93,7 +96,10 @@ def test_a_page_of_two_thousand_messages_stays_smooth(act: str, page: Page, long
     assert found is not None
     assert int(found[1]) >= 2000
     page.get_by_role("button", name="Fit").click()  # all of them at once
-    assert page.evaluate(QUICKEST, act) < SMOOTH_MS
+    medians: list[float] = []
+    while not medians or (medians[-1] >= SMOOTH_MS and len(medians) < ROUNDS):
+        medians.append(page.evaluate(MEDIAN_MS, act))
+    assert min(medians) < SMOOTH_MS, medians
 
 
 def drawn(page: Page) -> bool:

@@ -3,6 +3,8 @@
 import { io } from "/demo/socket.io.esm.min.js";
 import { find } from "/demo/elements.js";
 
+const PATH = "/ws/socket.io";
+const CLOSE = "1"; // Engine.IO's packet
 const TRY_AGAIN_MS = 1000;
 const TOAST_MS = 5000;
 const FOR_A_WHILE = new Set(["unavailable", "directory-unavailable", "overloaded", "internal"]);
@@ -10,7 +12,7 @@ const POLLING = new URLSearchParams(location.search).get("transport") === "polli
 
 export function connect(token, { onReady, onRefused }) {
   const socket = io({
-    path: "/ws/socket.io",
+    path: PATH,
     auth: { token, presence: "diff" },
     transports: POLLING ? ["polling"] : ["websocket", "polling"],
     tryAllTransports: true,
@@ -59,6 +61,12 @@ export function connect(token, { onReady, onRefused }) {
     if (FOR_A_WHILE.has(error.data?.code)) setTimeout(() => socket.connect(), TRY_AGAIN_MS);
     else if (error.data?.code?.startsWith("token-")) onRefused(error.message);
     else show("closed", "Refused", error.message);
+  });
+  // A websocket ends with its tab. A tab that polls would be missed only after a ping, most of a minute later.
+  addEventListener("pagehide", () => {
+    const { id, transport } = socket.io.engine ?? {};
+    if (!id || transport.name !== "polling") return;
+    navigator.sendBeacon(`${PATH}/?${new URLSearchParams({ EIO: "4", transport: "polling", sid: id })}`, CLOSE);
   });
   return socket;
 }
