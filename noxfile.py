@@ -11,6 +11,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "test"]
 
+WORKERS = "3"
+"""On a machine of two cores: many tests wait for processes."""
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 
@@ -26,7 +28,7 @@ def test(session: nox.Session) -> None:
     install(session)
     session.run("python", "-m", "tests.support.node")
     session.run("python", "-m", "realtime.demo.fetch")
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", WORKERS, *session.posargs)
 
 
 @nox.session
@@ -45,7 +47,7 @@ def quick(session: nox.Session) -> None:
     session.run(
         "pytest",
         "-n",
-        "2",
+        WORKERS,
         "-m",
         "not e2e and not node and not redis and not explores and not browser",
         *session.posargs,
