@@ -101,6 +101,7 @@ class RealtimeServer:
                 max_rooms=settings.realtime_max_rooms_per_session,
             ),
             direct=settings.realtime_direct_websockets,
+            refused=lambda sid: self.handlers.refused(sid),
             transports=settings.transports,
             allow_upgrades=settings.enable_websocket_support,
             cors_allowed_origins=settings.cors_origins,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,6 +49,7 @@ class Handling(_Base):
     """The half of `WireServer` that runs handlers."""
 
     _fits: dict[tuple[Callable[..., Any], int], bool]
+    _refused: Callable[[str], Awaitable[None]] | None
     user_of: UserOf
     """For the log: whose socket it is."""
 
@@ -139,6 +140,8 @@ class Handling(_Base):
                 self._refuse(connection, member, refusal)
         if refusal is None:
             await self._accept(connection, member)
+        else:
+            await self._undo(member)
 
     async def _admission(self, member: Member, connection: Connection, auth: Any) -> dict[str, Any] | None:
         """None if the handler accepts the socket, else the payload of its CONNECT_ERROR."""
@@ -171,6 +174,15 @@ class Handling(_Base):
         member.state = State.DONE
         self._leave(connection, member, _NOT_ADMITTED)
         self._forget(connection, member)
+
+    async def _undo(self, member: Member) -> None:
+        """Adds to AsyncServer: whoever did something in a handler around which another one refused is told."""
+        if self._refused is None:
+            return
+        try:
+            await self._refused(member.sid)
+        except Exception as error:
+            self._failed(error, "connect", member)
 
     async def _accept(self, connection: Connection, member: Member) -> None:
         if member.gone is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
@@ -43,7 +43,8 @@ class WireServer(Handling, socketio.AsyncServer):
     A connection with more than `max_pending_events` events waiting, or more than four times
     `max_http_buffer_size` bytes of them, is closed with `Close.FLOODING`, one that is beyond `limits` with that or
     with `Close.SLOW_CONSUMER`. With `direct` a session reads and writes its websocket itself where the web server
-    offers it (`realtime.wire.direct`). Engine.IO's session ids begin with `tag`. Other options are Engine.IO's.
+    offers it (`realtime.wire.direct`). Engine.IO's session ids begin with `tag`. `refused(sid)` is called when a
+    connect handler refused or failed. Other options are Engine.IO's.
     """
 
     manager: WireManager
@@ -57,6 +58,7 @@ class WireServer(Handling, socketio.AsyncServer):
         max_pending_events: int = 256,
         limits: Limits | None = None,
         direct: bool = True,
+        refused: Callable[[str], Awaitable[None]] | None = None,
         namespaces: list[str] | None = None,
         **options: Any,
     ) -> None:
@@ -70,6 +72,7 @@ class WireServer(Handling, socketio.AsyncServer):
         self._watch = Watch(self.connections, self.limits, silent=self._never_joined, slow=self._too_slow)
         self._max_pending_events = max_pending_events
         self._direct = direct
+        self._refused = refused
         self._closing = False
         self.user_of = nobody
         super().__init__(

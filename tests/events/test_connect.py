@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from socketio import exceptions
 
 from realtime.state import State
 from tests.events.conftest import MakeFleet
@@ -124,6 +125,26 @@ async def test_a_user_in_too_many_channels_or_with_too_many_sessions_is_refused_
             assert refused["message"]
         assert await fleet.one.server.USER_POOL.keys() == ["ann"]
         assert len(fleet.two.server.strangers) == 0
+
+
+async def test_what_connect_did_is_undone_when_a_handler_around_it_refuses_after_all(
+    make_fleet: MakeFleet,
+) -> None:
+    async with make_fleet() as fleet, client(fleet.two.url, "eve") as eve:
+        server = fleet.one.server
+
+        @server.wire.on("connect")
+        async def connect(sid: str, environ: dict[str, object], auth: object = None) -> None:
+            await server.handlers.connect(sid, environ, auth)
+            raise exceptions.ConnectionRefusedError("reload the page")
+
+        async def only_eve() -> bool:
+            return list(await server.USER_POOL.keys()) == ["eve"]
+
+        assert (await refusal(fleet.one.url, "ann"))["message"] == "reload the page"
+        await eventually(only_eve)
+        await ask(eve, "user-list")
+        await eve.wait_for("user-list", lambda data: data == {"user_ids": ["eve"]})
 
 
 BAD_AUTH: list[dict[str, object]] = [
