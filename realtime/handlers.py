@@ -92,7 +92,6 @@ class Handlers:
         """An application's handler around `connect` refused the socket after all, or failed."""
         if self._server.sessions.get(sid) is not None or sid in self._server.strangers:
             await self._forget(sid)
-        self._wants_diffs.discard(sid)
 
     async def user_join(self, sid: str, *args: Any) -> dict[str, Any]:
         """``{"auth": {"token"}}`` → ``{"id", "name"}``. Another user's token leaves the old identity first."""

@@ -47,7 +47,6 @@ def make_app(context: Context) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.realtime = server
     app.state.websocket_protocol = DirectProtocol  # as `realtime.serving` has it
-    app.state.websocket_protocol = DirectProtocol  # as `realtime.serving` has it
     app.state.marks = lambda: safeguards(server)
     open_doors(app, RealtimeBackend(server), refusal)
     mount(app, server)
