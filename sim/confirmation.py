@@ -31,7 +31,6 @@ NAIVE, REALTIME = "naive", "realtime"
 FILE = "confirm.json"
 COLUMNS = {NAIVE: "naive on processes", REALTIME: "realtime on processes"}
 MOST_EXAMPLES = 3
-DESIGN_SHARE = 5
 SEARCHED = 300
 """Schedules that are tried at most to break naive in the simulator: it takes thirty, mostly."""
 
@@ -215,12 +214,7 @@ class Confirming:
     def _seeds(self, name: str, target: str, tries: Tries, here: Undisturbed) -> Iterable[tuple[int, Plan]]:
         known = self.before.rows.get((name, target))
         first = 0 if known is None else known.tries
-        return itertools.islice(tries.plans(here.baseline), first, first + self._many(find(name), target) - 1)
-
-    def _many(self, scenario: Scenario, target: str) -> int:
-        """What shows at each try needs few."""
-        many = self.tries[target]
-        return -(-many // DESIGN_SHARE) if scenario.kind == "d" and target == NAIVE else many
+        return itertools.islice(tries.plans(here.baseline), first, first + self.tries[target] - 1)
 
     def _row(self, scenario: str, target: str) -> Confirmed:
         return self.rows.setdefault((scenario, target), Confirmed(scenario, target))
