@@ -137,7 +137,7 @@ def page(done: Sequence[Compared], target: str) -> str:
         f"{len(done)} runs of the target {target} on real processes and a real Redis, under random delays. The order",
         "in which conflicting commands came to that Redis was enforced in the simulator, which had to come to the same",
         f"outcome. It did so for **{agree} of {len(done)}** (`python -m sim inclusion --runs {len(done)}`). That shows",
-        "that what happened is something that the simulator can do, not that it is all that can happen with that order.",
+        "that what happened is something that the simulator can do, not that it is all that may happen in that order.",
         "",
         "| scenario | runs | violated, really | same order | and same outcome | attempts at the order, at most |",
         "|---|--:|--:|--:|--:|--:|",
