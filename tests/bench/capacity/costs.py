@@ -67,6 +67,8 @@ class Costs:
     """CPU seconds for one more websocket that a message goes to,"""
     delivery_byte: float
     """and for one more byte in it."""
+    in_use: Cost
+    """A second of an instance while any model is in use: it looks often whether that has ended."""
     usage: Cost
     """A heartbeat of a model's use, with its ack."""
     word: Cost
@@ -155,6 +157,7 @@ def _lively(scale: Scale, heartbeat: Cost, connection_bytes: float) -> Costs:
         event = _without(small[0], scale.few * delivery)
         event_large = _without(large[0], scale.few * bigger)
         usage = _usage(lab, swarms, scale)
+        in_use = _in_use(lab, swarms, scale, usage)
         word, kept = (_word(lab, swarms, scale, prefix) for prefix in ("", KEPT))
         polled = _polled(lab, scale, word)
         idle = lab.idle
@@ -170,6 +173,7 @@ def _lively(scale: Scale, heartbeat: Cost, connection_bytes: float) -> Costs:
         event_byte=_slope(event, event_large, scale.large),
         delivery=delivery,
         delivery_byte=delivery_byte,
+        in_use=in_use,
         usage=usage,
         word=word,
         keeping=max(0.0, kept.here - word.here),
@@ -265,6 +269,26 @@ def _usage(lab: CostLab, swarms: Sequence[Swarm], scale: Scale) -> Cost:
     return _each(lab, send, swarms, scale, scale.words // len(users) * len(users))
 
 
+def _in_use(lab: CostLab, swarms: Sequence[Swarm], scale: Scale, usage: Cost) -> Cost:
+    """Of one of the two instances; one client keeps a model in use."""
+    client = next(iter(swarms[0].connections.values()))
+
+    def keep() -> None:
+        for _ in range(scale.heartbeats):
+            client.send(b'429["usage",{"model":"model"}]')
+            for swarm in swarms:
+                swarm.pump(0.5)
+
+    keep()
+    before = lab.meter.read()
+    keep()
+    spent = lab.meter.read() - before
+    each = _halved((spent - lab.idle.times(spent.seconds)).times(1 / spent.seconds))
+    beats = scale.heartbeats / spent.seconds / 2
+    parts = {part: max(0.0, getattr(each, part) - beats * getattr(usage, part)) for part in PARTS}
+    return Cost(**parts)
+
+
 def _word(lab: CostLab, swarms: Sequence[Swarm], scale: Scale, prefix: str) -> Cost:
     """Of words for users at the other instance, emitted one after the other."""
     names = [prefix + user(scale.many + number) for number in range(10)]
@@ -303,16 +327,19 @@ def _each(lab: CostLab, work: Callable[[], None], swarms: Sequence[Swarm], scale
     """What one of the ``things`` costs that ``work`` does; the first round warms up."""
     work()
     each = [_cost(lab.measure(work, swarms).times(1 / things)) for _ in range(scale.rounds)]
-    return Cost(*(max(0.0, median(getattr(cost, part) for cost in each)) for part in PARTS))
+    return Cost(*(median(getattr(cost, part) for cost in each) for part in PARTS))
 
 
 def _cost(spent: Spent) -> Cost:
-    return Cost(spent.instances[0], spent.instances[1], spent.redis, spent.commands, spent.redis_bytes)
+    parts = (*spent.instances, spent.redis, spent.commands, spent.redis_bytes)
+    return Cost(
+        *(max(0.0, part) for part in parts)
+    )  # below 0 is what was idle more at one time than at another
 
 
-def _halved(idle: Spent) -> Cost:
-    """Of one of two instances."""
-    return Cost(sum(idle.instances) / 2, 0.0, idle.redis / 2, idle.commands / 2, idle.redis_bytes / 2)
+def _halved(spent: Spent) -> Cost:
+    """Of one of two instances that do the same."""
+    return Cost(sum(spent.instances) / 2, 0.0, spent.redis / 2, spent.commands / 2, spent.redis_bytes / 2)
 
 
 def _there(many: Cost, few: Cost) -> float:

@@ -98,6 +98,7 @@ def forecast(costs: Costs, demand: Demand, instances: int) -> Forecast:
     deliveries = demand.events * demand.audience
     event_bytes = deliveries * demand.event_bytes
     word = costs.word
+    looking = float(instances if demand.usages else 0)
     beats = demand.sessions / PING_SECONDS
 
     def spread(cost: Cost, rate: float, others: float) -> float:
@@ -111,7 +112,7 @@ def forecast(costs: Costs, demand: Demand, instances: int) -> Forecast:
         "who is online": told * costs.delivery + sent * costs.delivery_byte,
         "events to channels": spread(costs.event, demand.events, heard),
         "their deliveries": deliveries * costs.delivery + event_bytes * costs.delivery_byte,
-        "use of models": demand.usages * costs.usage.here,
+        "use of models": demand.usages * costs.usage.here + looking * costs.in_use.here,
         "words of answers": demand.words * (word.here + word.there + (costs.keeping if demand.kept else 0.0)),
         "polling": demand.polling * (deliveries + demand.words + told) * costs.polled,
     }
@@ -123,7 +124,7 @@ def forecast(costs: Costs, demand: Demand, instances: int) -> Forecast:
         "instances themselves": instances * costs.instance.redis,
         "tabs that come and go": demand.arrivals * costs.session.redis,
         "events to channels": demand.events * costs.event.redis,
-        "use of models": demand.usages * costs.usage.redis,
+        "use of models": demand.usages * costs.usage.redis + looking * costs.in_use.redis,
         "words of answers": demand.words * word.redis,
         "telling more instances than were measured": heard_more * costs.listener.redis,
     }
@@ -132,6 +133,7 @@ def forecast(costs: Costs, demand: Demand, instances: int) -> Forecast:
         (costs.session, demand.arrivals),
         (costs.event, demand.events),
         (costs.usage, demand.usages),
+        (costs.in_use, looking),
         (word, demand.words),
     )
     return Forecast(

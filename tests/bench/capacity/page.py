@@ -25,10 +25,10 @@ REDIS_BYTES = 125e6
 """A second: a gigabit."""
 MOST_USERS = 10_000_000
 VARIANTS: dict[str, tuple[Presence, bool]] = {
+    "nobody": ("none", False),
+    "nobody; every word is kept in the database": ("none", True),
     "all of all, by differences": ("diffs", False),
     "all of all, by whole lists": ("lists", False),
-    "nobody, but typing in their channels": ("none", False),
-    "the same, every word kept in the database": ("none", True),
 }
 BELIEVED = 1.3
 COSTS = {
@@ -40,6 +40,7 @@ COSTS = {
     "event_byte": "1,000 bytes more in it",
     "delivery": "one more websocket that a message goes to",
     "delivery_byte": "1,000 bytes more in that",
+    "in_use": "a second of an instance while a model is in use",
     "usage": "a heartbeat of a model's use",
     "word": "a word of an answer to a tab at another instance",
     "keeping": "more, if it is kept in SQLite",
@@ -115,6 +116,7 @@ def text(measured: Measured, habits: Habits | None = None) -> str:
         "costs": _costs(measured),
         "parts": _parts(calm, habits),
         "checks": _checks(measured),
+        "summary": _summary(measured, habits),
     }
     return Template(Path(__file__).with_suffix(".md").read_text(encoding="utf-8")).substitute(
         said,
@@ -130,6 +132,20 @@ def text(measured: Measured, habits: Habits | None = None) -> str:
         redis_megabytes=f"{REDIS_BYTES / 1e6:g}",
         **{name: "\n".join(lines) for name, lines in tables.items()},
     )
+
+
+def _summary(measured: Measured, habits: Habits) -> Iterator[str]:
+    both = (measured.busy, measured.calm)
+    for users in SIZES:
+        found = [needed(costs, habits, "none", users) for costs in both]
+        instances = _range(each.instances for each in found if each) if all(found) else "no number of"
+        yield f"- **{users:,} people** online at once: {instances} instances."
+    borne = [first_to_give(costs, habits, "none") for costs in both]
+    what = "; or ".join(dict.fromkeys(what for _users, what in borne))
+    yield f"- **First to give way**: {what}, at {_range(float(f'{users:.2g}') for users, _what in borne)} people."
+    late = _range(float(f"{first_to_give(costs, habits, 'lists')[0]:.2g}") for costs in both)
+    yield f"- **Sooner**, where all are told of all by whole lists: they come late from {late} people on. That is the"
+    yield "  default, for clients that do not ask for differences."
 
 
 def _needs(measured: Measured, habits: Habits) -> Iterator[str]:
