@@ -6,9 +6,10 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -55,8 +56,15 @@ class Compared:
 @click.option("--target", default="naive", show_default=True, help="As elsewhere.")
 @click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="All together.")
 @jobs_option(2 * (os.cpu_count() or 1))
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder into which inclusion.md goes: each scenario's runs, and what they came to.",
+)
 @json_option
-def inclusion(names: tuple[str, ...], target: str, runs: int, jobs: int, as_json: bool) -> None:
+def inclusion(
+    names: tuple[str, ...], target: str, runs: int, jobs: int, reports: Path | None, as_json: bool
+) -> None:
     """Run scenarios on real processes under random delays, and replay each run's order of commands in the simulator.
 
     It has to come to the same outcome; ends with 1 where it does not, and with 3 where a run failed or its order could
@@ -79,6 +87,9 @@ def inclusion(names: tuple[str, ...], target: str, runs: int, jobs: int, as_json
         fail("interrupted", FAILED)
     except (SimulatorError, ProcessError) as error:
         fail(str(error), FAILED)
+    if reports is not None:
+        reports.mkdir(parents=True, exist_ok=True)
+        (reports / "inclusion.md").write_text(page(done, target), encoding="utf-8")
     if not as_json:
         click.echo(
             f"{sum(each.agrees for each in done)} of {len(done)} runs: the same order, the same outcome"
@@ -115,6 +126,39 @@ def compare(wanted: tuple[str, str, int]) -> Compared:
         twin.rounds,
         real.message,
     )
+
+
+def page(done: Sequence[Compared], target: str) -> str:
+    """The runs as Markdown, by scenario."""
+    agree = sum(each.agrees for each in done)
+    lines = [
+        "# Inclusion",
+        "",
+        f"{len(done)} runs of the target {target} on real processes and a real Redis, under random delays. The order",
+        "in which conflicting commands came to that Redis was enforced in the simulator, which had to come to the same",
+        f"outcome. It did so for **{agree} of {len(done)}** (`python -m sim inclusion --runs {len(done)}`). That shows",
+        "that what happened is something that the simulator can do, not that it is all that may happen in that order.",
+        "",
+        "| scenario | runs | violated, really | same order | and same outcome | attempts at the order, at most |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name in dict.fromkeys(sorted(each.scenario for each in done)):
+        runs = [each for each in done if each.scenario == name]
+        figures = (
+            len(runs),
+            sum(each.really.startswith(Outcome.VIOLATED) for each in runs),
+            sum(each.same_order for each in runs),
+            sum(each.agrees for each in runs),
+            max(each.rounds for each in runs),
+        )
+        lines.append(f"| {name} | {' | '.join(map(str, figures))} |")
+    for each in done:
+        if not each.agrees:
+            lines += [
+                "",
+                f"{each.scenario}, try {each.seed}: really {each.really}, simulated {each.simulated}.",
+            ]
+    return "\n".join(lines) + "\n"
 
 
 def _wanted(names: list[str], target: str) -> Iterator[tuple[str, str, int]]:

@@ -1,7 +1,7 @@
 """Runs the benchmarks named, or all: ``python -m tests.bench [NAME…] [ROW…] [--quick]``.
 
-Names: load, simulator, storm, verbs, wire; of ``wire`` single rows may be named. ``--quick`` makes it short; then,
-as with single rows, nothing is saved.
+Names: capacity, load, simulator, storm, verbs, wire; of ``wire`` single rows may be named. ``--quick`` makes it short;
+then, as with single rows, nothing is saved.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from tests.bench.capacity.run import run_capacity
 from tests.bench.load import run_load
 from tests.bench.report import Figure, always, at_least, at_most, publish
 from tests.bench.simulator import simulator
@@ -89,6 +90,7 @@ def main() -> int:
     quick = "--quick" in words
     rows = [word for word in words if word in ROWS]
     runs: dict[str, Callable[[], bool]] = {
+        "capacity": lambda: run_capacity(quick=quick),
         "load": lambda: uvloop.run(run_load()),
         "simulator": lambda: uvloop.run(run_simulator()),
         "verbs": lambda: uvloop.run(run_verbs()),

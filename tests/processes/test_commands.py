@@ -92,10 +92,23 @@ def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None
     }
 
 
-def test_orders_of_real_runs_are_replayed_in_the_simulator() -> None:
-    ended = sim("inclusion", "reload-goes-offline", "--runs", "1", "--jobs", "1", "--json")
+def test_orders_of_real_runs_are_replayed_in_the_simulator(tmp_path: Path) -> None:
+    ended = sim(
+        *(
+            "inclusion",
+            "reload-goes-offline",
+            "--runs",
+            "1",
+            "--jobs",
+            "1",
+            "--json",
+            "--reports",
+            str(tmp_path),
+        )
+    )
     shown = [json.loads(line) for line in ended.output.splitlines()]
     assert [(each["same_order"], each["agrees"]) for each in shown] == [(True, True)], shown
+    assert "**1 of 1**" in (tmp_path / "inclusion.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class Node(Server):
 
 
 class Ours(Instance):
-    """One instance with its defaults; ``users`` stand in its database, members of one channel.
+    """One instance with its defaults but for ``settings``; ``users`` stand in its database, members of one channel.
 
     ``traced_to``: run under cProfile, and leave there what it saw when terminated.
     """
@@ -96,10 +96,15 @@ class Ours(Instance):
         users: Sequence[str],
         redis_url: str | None = None,
         database_url: str | None = None,
+        settings: Mapping[str, str] | None = None,
         traced_to: Path | None = None,
     ) -> None:
         super().__init__(
-            redis_url=redis_url, database_url=database_url, name="ours", module="tests.bench.wire.ours_app"
+            redis_url=redis_url,
+            database_url=database_url,
+            settings=settings,
+            name="ours",
+            module="tests.bench.wire.ours_app",
         )
         self._settings["WIRE_DOOR"] = str(door_path(self.folder))
         if traced_to is not None:
@@ -113,19 +118,19 @@ class Ours(Instance):
 
 
 class DoorKey:
-    """A connection to a server's door."""
+    """A connection to a server's door; to another than the first by its ``name``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "door") -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.connect(str(door_path(folder)))
+            self._socket.connect(str(folder / name))
         except OSError:
             self._socket.close()
             raise
 
-    def emit(self, first: int, count: int) -> None:
+    def emit(self, first: int, count: int, text: str = event.TEXT) -> None:
         """Has the server emit these events to the room, one call after the other."""
-        self._socket.send(f"{first} {count} {event.TEXT}\n".encode())
+        self._socket.send(f"{first} {count} {text}\n".encode())
 
     def close(self) -> None:
         self._socket.close()
