@@ -18,6 +18,10 @@ from sim.raw_client import Note, RawClient
 Dial = Callable[[str], tuple[aiohttp.BaseConnector, str]]
 """How to get to an instance, by its name: a connector, and the URL without a path."""
 
+ENCODINGS = {"Accept-Encoding": "gzip, deflate"}
+"""aiohttp's own list depends on what else is installed (Brotli): a run saved in one environment would be another run in
+the next."""
+
 
 class Client:
     """One tab of one user. The lab calls its coroutines from the scenario; see ``Lab.do``."""
@@ -46,7 +50,7 @@ class Client:
         """Whether the server let it in; why not is in the history."""
         self._note("connect", instance, {"transport": transport})
         connector, url = self._dial(instance)
-        self._http = aiohttp.ClientSession(connector=connector)
+        self._http = aiohttp.ClientSession(connector=connector, headers=ENCODINGS)
         make: Any = socketio.AsyncClient
         sio = self._sio = make(http_session=self._http, reconnection=reconnection, handle_sigint=False)
         sio.on("*", self._event)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class SimulatorError(Exception):
     """The simulator could not do its work; exit status 3."""
@@ -34,3 +37,9 @@ class Livelock(Stuck):
 
 class HostGone(BaseException):
     """A blocking call in code of a host that is dead: no code of it goes on. No error, and so no ``Exception``."""
+
+
+def last_line(error: Exception) -> str:
+    """What was raised, and where."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

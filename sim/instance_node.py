@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 
+from sim.errors import last_line
 from sim.network import Network
 from sim.node import Node
 from sim.targets import Context, Factory, websocket_protocol
@@ -29,6 +30,8 @@ class InstanceNode:
         self.node: Node | None = None
         self.former: list[Any] = []
         """The applications of earlier lives."""
+        self.trouble = ""
+        """Why it ended the last time, where it did not even start."""
         self.started_at = 0.0
         self._serving: asyncio.Task[None] | None = None
 
@@ -71,7 +74,11 @@ class InstanceNode:
         """What ``Server.serve`` does, but for the signal handlers of the process; and its end."""
         node = self.node
         assert node is not None
-        self.app = self._factory(self._context)
+        try:
+            self.app = self._factory(self._context)
+        except Exception as error:
+            self.trouble = f"its factory raised {last_line(error)}"
+            raise
         config = uvicorn.Config(
             self.app,
             host=self.name,
@@ -85,7 +92,11 @@ class InstanceNode:
         config.load()
         server = self._server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup()
+        try:
+            await server.startup()
+        finally:  # some versions of uvicorn raise SystemExit, others only set should_exit
+            if server.lifespan.should_exit:
+                self.trouble = "its lifespan failed (python -m sim --verbose … shows its log)"
         if not server.should_exit:
             await server.main_loop()
         if server.started:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import enum
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sim.coverage import Orders
-from sim.errors import NotStarted, SimulatorError, Unreachable
+from sim.errors import NotStarted, SimulatorError, Unreachable, last_line
 from sim.invariants import Violation
 from sim.lab import Lab
 from sim.plan import (
@@ -131,10 +129,12 @@ def judge(scenario: Scenario, plan: Plan, lab: Lab, run: Callable[[], None]) -> 
     except SimulatorError as error:
         outcome, message = Outcome.FAILED, str(error)
     except Exception as error:
-        outcome, message = Outcome.FAILED, "the scenario itself failed: " + _last_line(error)
+        outcome = Outcome.FAILED
+        message = "the scenario itself failed: " + last_line(error) + _who_was_refused(lab)
     missing = tuple(mark for mark in scenario.reaches if not lab.reached.get(mark))
     if outcome is Outcome.HELD and missing:
         outcome = Outcome.INCONCLUSIVE
+        message = "never reached: " + ", ".join(missing) + _who_was_refused(lab)
     return Verdict(outcome, invariant, message, missing)
 
 
@@ -172,9 +172,15 @@ def run(
     )
 
 
-def _last_line(error: Exception) -> str:
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+def _who_was_refused(lab: Lab) -> str:
+    """The first client, for whoever brings an application that serves another path or wants another token."""
+    for entry in lab.history.entries:
+        if entry.what == "refused":
+            return (
+                f"; before, {entry.who} was not let in by {entry.name}: {entry.data!r} (a client connects to "
+                '/ws/socket.io with auth {"token": …}, a JWT of its user)'
+            )
+    return ""
 
 
 def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> SimulatedLab:

@@ -84,8 +84,10 @@ class SimulatedLab(Lab):
         deadline = self.now + START_SECONDS
         while waiting := [name for name in names if not self.instances[name].running]:
             if self.now >= deadline:
+                trouble = self.instances[waiting[0]].trouble
                 raise NotStarted(
                     f"{', '.join(waiting)} did not start within {START_SECONDS:g} virtual seconds"
+                    + (f": {trouble}" if trouble else "")
                 )
             await asyncio.sleep(POLL_SECONDS)
             for name in waiting:

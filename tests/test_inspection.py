@@ -109,6 +109,7 @@ async def test_the_text_names_all_of_it_in_columns(ground: Ground) -> None:
         assert row[head.index(title) :].startswith(value)
     assert "s ago)" in row
     assert lines[-1] == "nothing looks wrong"
+    assert "nothing was ever registered" not in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -381,3 +382,4 @@ async def test_an_empty_redis_is_an_empty_fleet(redis_url: str, redis_prefix: st
     assert result.exit_code == 0
     assert "0 users, 0 sessions, 0 instances" in result.stdout
     assert "epoch none, version 0, schema none" in result.stdout
+    assert "is it the right Redis, database number and REDIS_KEY_PREFIX?" in result.stdout

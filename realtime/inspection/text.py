@@ -48,6 +48,8 @@ def _lines(view: View) -> Iterator[str]:
         yield ""
         yield f"  in use    {', '.join(view.models)}"
     yield ""
+    if not view.schema:
+        yield "nothing was ever registered here: is it the right Redis, database number and REDIS_KEY_PREFIX?"
     if not view.findings:
         yield "nothing looks wrong"
         return

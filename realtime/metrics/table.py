@@ -160,7 +160,7 @@ def _metrics() -> Iterator[Metric]:
     yield metric(
         counter,
         "events_total",
-        "events of clients: `ok`, an error's code, `dropped` as the socket was gone; names without handler are `other`",
+        "events of clients: `ok`, an error's code, `dropped` as the socket was gone; no handler: `other`, `unhandled`",
         lambda s: s.wire.counters.events,
         "event",
         "outcome",

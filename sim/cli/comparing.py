@@ -145,7 +145,8 @@ def _show_written(page: Path, cases: dict[str, Path], pages: Sequence[Path]) -> 
     click.echo("\nwritten:")
     drawn = {page.stem: page for page in pages}
     for case in cases.values():
-        click.echo(f"  python -m sim replay {case}" + (f"  {drawn[case.stem]}" if case.stem in drawn else ""))
+        drawing = f"  # drawn: {drawn[case.stem]}" if case.stem in drawn else ""
+        click.echo(f"  python -m sim replay {case}{drawing}")
     click.echo(f"  {page}")
 
 

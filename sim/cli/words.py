@@ -16,7 +16,7 @@ MOST_NAMED = 3
 def sentence(result: Result, *, unit: str = "virtual seconds") -> str:
     """What came of one run."""
     if result.outcome is Outcome.INCONCLUSIVE:
-        return f"inconclusive, {result.message or 'never reached: ' + ', '.join(result.missing)}"
+        return f"inconclusive, {result.message}"
     counts = f"{result.messages} messages, {result.virtual_seconds:.2f} {unit}"
     said = f"{result.outcome} ({counts})" + (f": {result.message}" if result.message else "")
     return f"{said}\n    drawn from seed {result.seed}: {result.config}" if result.config else said
@@ -41,6 +41,8 @@ def lines(report: Report, saved: Path | None) -> str:
         body += [str(report.first.plan), report.first.message]
         body += [f"drawn from seed {report.first.seed}: {report.first.config}"] if report.first.config else []
         body += [f"python -m sim replay {shlex.quote(str(saved))}"]
+    if report.undisturbed is not None and report.undisturbed.outcome is Outcome.INCONCLUSIVE:
+        body += [f"undisturbed: {sentence(report.undisturbed)}"]
     body += [f"the simulator failed: {failure}" for failure in report.failures[:MOST_NAMED]]
     return "\n    ".join([head, *body])
 

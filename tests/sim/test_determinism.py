@@ -12,11 +12,12 @@ import time
 import uuid
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 
 from sim.clocks import MONOTONIC_START
-from sim.determinism_check import LEAK, Job, check_all, hash_of_x_elsewhere
+from sim.determinism_check import LEAK, Job, _lines, check_all, hash_of_x_elsewhere
 from sim.leaks import LEAKS
 from sim.world import START
 from tests.sim.hosts import Hosts
@@ -137,6 +138,19 @@ def test_other_threads_are_not_taken_for_hosts() -> None:
 
     hosts.run((hosts.a, main()), limit=10**6)
     assert slept == [1.0]
+
+
+def test_what_a_client_asks_for_does_not_depend_on_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiohttp offers brotli or zstd wherever it finds them."""
+    monkeypatch.setattr(
+        aiohttp.ClientRequest, "DEFAULT_HEADERS", {"Accept-Encoding": "gzip, deflate, br, zstd"}
+    )
+    job = Job("join-twice", "naive", (1,))
+    said = "\n".join(_lines(job))
+    assert "Accept-Encoding: gzip, deflate\\r\\n" in said
+    assert "br, zstd" not in said
 
 
 @pytest.mark.e2e
