@@ -15,13 +15,34 @@ from loadtests._summary import COUNTERS, MEANINGS, PERCENTILES, Result, machine,
 from loadtests._watch import Sample
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1500px; margin: 1.5em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .15em .7em; border-bottom: 1px solid #ddd }
+:root { color-scheme: light dark; --ink: #1c1e22; --dim: #6a6c72; --page: #fcfbf9; --card: #f5f3ee; --line: #dedbd4;
+  --good: #1d7a2a; --bad: #b00020;
+  --c0: #1b6ca8; --c1: #c8384c; --c2: #2e8537; --c3: #8250b4; --c4: #b06c00; --c5: #5b6675 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e6e1; --dim: #9a9ca3; --page: #15171b; --card: #1c1f24; --line: #2e323a;
+    --good: #6fcf7f; --bad: #ff8a94;
+    --c0: #6cb6ee; --c1: #ff8a94; --c2: #7fd08a; --c3: #c3a2ea; --c4: #f0b35c; --c5: #9aa6b5 }
+}
+* { box-sizing: border-box }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 0 auto; padding: 1.5em 1em 3em;
+  color: var(--ink); background: var(--page) }
+h1 { margin: 0; font-size: 1.7em } h2 { margin: 2em 0 .6em; font-size: 1.2em }
+.dim { color: var(--dim); margin: .2em 0 }
+.verdict { display: inline-block; margin: 1em 0 0; padding: .4em .9em; border-radius: .5em; background: var(--card);
+  border-left: 4px solid currentColor; font-weight: 600 }
+.good { color: var(--good) } .bad { color: var(--bad) }
+.outcomes { display: flex; flex-wrap: wrap; gap: .5em; list-style: none; padding: 0; margin: .8em 0 }
+.outcomes li { padding: .2em .7em; border: 1px solid currentColor; border-radius: 1em; font-size: .92em }
+.wide { overflow-x: auto } table { border-collapse: collapse; min-width: 40em } .narrow { min-width: 0 }
+td, th { padding: .25em .8em; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap }
+th { color: var(--dim); font-weight: 500 }
 td:not(:first-child), th:not(:first-child) { text-align: right; font-variant-numeric: tabular-nums }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(480px, 1fr)); gap: 1em }
-figure { margin: 0 } figcaption { font-weight: 600 } svg { width: 100%; background: #fafafa }
-svg text { font: 11px system-ui, sans-serif; fill: #555 } svg polyline { fill: none; stroke-width: 1.6 }
-.grid { stroke: #ddd } .bad { color: #b00020 } .good { color: #1d7a2a }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 1em;
+  margin-top: 1.5em }
+figure { margin: 0; padding: .8em 1em; border: 1px solid var(--line); border-radius: .6em; background: var(--card) }
+figcaption { font-weight: 600 } figure p { margin: .2em 0 0; font-size: .9em } svg { display: block; width: 100% }
+svg text { font: 11px system-ui, sans-serif; fill: var(--dim) } svg polyline { fill: none; stroke-width: 1.6 }
+.grid { stroke: var(--line) }
 """
 
 
@@ -42,14 +63,16 @@ def page(result: Result) -> str:
     meanings = "".join(
         f"<li>{html.escape(name)}: {html.escape(text)}</li>" for name, text in MEANINGS.items()
     )
+    took = f"{result.ended - result.began:.0f} s against {', '.join(result.targets)}. {machine()}."
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Load</title><style>{_STYLE}</style>'
-        f"<h1>Load</h1><p>{result.ended - result.began:.0f} s against {html.escape(', '.join(result.targets))}. "
-        f"{html.escape(machine())}.</p>"
-        f'<p class="{good}"><b>{html.escape(result.verdict)}</b></p><ul>{outcomes}{notes}</ul>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<h1>Load</h1><p class="dim">{html.escape(took)}</p>'
+        f'<p class="verdict {good}">{html.escape(result.verdict)}</p>'
+        f'<ul class="outcomes">{outcomes}{notes}</ul>'
         f"{_table(result, by_transport=False)}"
         f'<div class="charts">{"".join(_charts(result))}</div>'
-        f"<h2>Counted</h2><table>{counts}</table>"
+        f'<h2>Counted</h2><table class="narrow">{counts}</table>'
         f"<h2>By transport</h2>{_table(result, by_transport=True)}"
         f"<h2>Errors</h2><ul>{errors or '<li>none</li>'}</ul>"
         f"<h2>What the rows mean</h2><ul>{meanings}</ul></html>\n"
@@ -63,7 +86,8 @@ def _table(result: Result, *, by_transport: bool) -> str:
         + "</tr>"
         for name, values in table(result.collector, by_transport=by_transport)
     )
-    return f"<table><tr><th>milliseconds<th>count<th>p50<th>p95<th>p99<th>p99.9<th>max</tr>{rows}</table>"
+    heads = "<th>milliseconds<th>count<th>p50<th>p95<th>p99<th>p99.9<th>max"
+    return f'<div class="wide"><table><tr>{heads}</tr>{rows}</table></div>'
 
 
 def _charts(result: Result) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 26
-COLORS = ("#1b6ca8", "#d1495b", "#2e933c", "#8f5db7", "#c77d0a", "#4a4a4a")
+COLORS = tuple(f"var(--c{number})" for number in range(6))
+"""The page's, which differ between light and dark."""
 
 Points = Sequence[tuple[float, float | None]]
 """Seconds from the start and a value; None is a gap."""
@@ -51,11 +52,11 @@ def chart(title: str, unit: str, lines: Sequence[Line]) -> str:
         for run in _runs(line.points):
             if len(run) == 1:
                 parts.append(
-                    f'<circle cx="{x(run[0][0]):.1f}" cy="{y(run[0][1]):.1f}" r="2" fill="{color}"/>'
+                    f'<circle cx="{x(run[0][0]):.1f}" cy="{y(run[0][1]):.1f}" r="2" style="fill:{color}"/>'
                 )
             else:
                 path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in run)
-                parts.append(f'<polyline points="{path}" stroke="{color}"/>')
+                parts.append(f'<polyline points="{path}" style="stroke:{color}"/>')
     legend = "".join(
         f'<span style="color:{COLORS[number % len(COLORS)]}">■ {html.escape(line.name)}</span> '
         for number, line in enumerate(lines)
