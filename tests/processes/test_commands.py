@@ -73,7 +73,7 @@ def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None
         "confirm",
         "join-twice",
         "--tries",
-        "10",
+        "2",
         "--realtime-tries",
         "2",
         "--jobs",
