@@ -22,7 +22,7 @@ from loadtests._ledger import Ledger
 from loadtests._objectives import check_all, doubts
 from loadtests._options import Options, add_options, read_options
 from loadtests._page import page
-from loadtests._recorder import Recorder, Slice
+from loadtests._recorder import Recorder, Slice, share_of_core
 from loadtests._summary import Result, as_json, markdown, write
 from loadtests._watch import Watcher
 
@@ -80,10 +80,10 @@ class Lab:
 
     def cut(self) -> None:
         now, cpu = _clock.now(), time.process_time()
-        gauges = {
-            "connected": float(self.connected),
-            "cpu": (cpu - self._cpu) / max(now - self._cut_at, 0.001),
-        }
+        gauges = {"connected": float(self.connected)}
+        share = share_of_core(cpu - self._cpu, now - self._cut_at)
+        if share is not None:
+            gauges["cpu"] = share
         self.recorder.cut(int(self._cut_at), gauges)
         self._cpu, self._cut_at = cpu, now
         if not self._is_worker:

@@ -19,6 +19,17 @@ def new_histogram() -> HdrHistogram:
     return HdrHistogram(1, MAX_SECONDS * 1_000_000, 3)
 
 
+SHORTEST_SECONDS = 0.5
+
+
+def share_of_core(cpu: float, seconds: float) -> float | None:
+    """How busy a process was that used so many CPU seconds; None where so short a time tells nothing.
+
+    The last slice of a run is short and full of the end itself: it would look like a generator that used its core up.
+    """
+    return cpu / seconds if seconds >= SHORTEST_SECONDS else None
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One second of one process. `histograms` are encoded, by `metric|transport`; `errors` count texts."""

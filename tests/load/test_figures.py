@@ -16,7 +16,7 @@ from loadtests._ledger import Ledger, Verdict
 from loadtests._objectives import check, doubts, parse_objective, seconds_at
 from loadtests._options import DEMO_SECRET_KEY
 from loadtests._packets import Assembler, encode, join_payload, split_payload
-from loadtests._recorder import Recorder, Slice
+from loadtests._recorder import Recorder, Slice, share_of_core
 from realtime import secret
 
 
@@ -217,6 +217,11 @@ def test_a_generator_that_uses_its_core_up_is_a_doubt() -> None:
         for piece in recorder.take():
             collector.add(piece)
     assert any("used its core up in 5 of 10 seconds" in doubt for doubt in doubts(collector, 0.1))
+
+
+def test_a_slice_that_the_end_cuts_short_says_nothing_of_how_busy_the_generator_was() -> None:
+    assert share_of_core(0.3, 1.0) == 0.3
+    assert share_of_core(0.1, 0.1) is None
 
 
 @pytest.mark.parametrize("text", ["ack-p98<=1", "ack<=1", "lost-p99<=1", "ack-p99<1", "ack-p99<=-1", ""])
