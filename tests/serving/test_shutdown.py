@@ -110,6 +110,8 @@ async def test_sigterm_lets_everybody_go_and_they_come_back_elsewhere(
             assert "Traceback" not in one.log
             assert leaver.of("closing") == [{"code": 4010, "reason": "server is shutting down"}]
             await until(lambda: online(watcher) == back | {"watcher"}, 15, what="all to be back")
+            # Others hear of a client a moment before it hears that it is in.
+            await until(lambda: socket.sio.connected, what="the client to know")
             assert socket.sio.connected
             assert not sids & {socket.sid, polling.sid}
             assert await socket.sio.call("usage", {"model": "m"}) is None
