@@ -97,7 +97,9 @@ async def test_sigterm_lets_everybody_go_and_they_come_back_elsewhere(
             )
             back = {"p-websocket", "p-polling", "n-websocket", "n-polling"}
             everybody = back | {"watcher", "leaver"}
-            await until(lambda: online(watcher) == everybody, what=f"all to be there: {online(watcher)}")
+            await until(
+                lambda: online(watcher) == everybody, what=lambda: f"all to be there: {online(watcher)}"
+            )
             sids = {socket.sid, polling.sid}
 
             ending = asyncio.create_task(terminated(one))

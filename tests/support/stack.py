@@ -41,14 +41,17 @@ def token_for(user_id: str, *, expires_in: float | None = 3600, **claims: Any) -
     return create_token(user_id, SECRET, expires_in=expires_in, **claims)
 
 
-async def until(true: Callable[[], object], within: float = 5.0, *, what: str = "a condition") -> None:
-    """Waits for a condition; fails the test with ``what`` if it takes longer than ``within`` seconds."""
+async def until(
+    true: Callable[[], object], within: float = 5.0, *, what: str | Callable[[], str] = "a condition"
+) -> None:
+    """Waits for a condition; fails the test with ``what``, or what it says then, after ``within`` seconds."""
     try:
         async with asyncio.timeout(within):
             while not true():
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        raise AssertionError(f"waited {within} s in vain for {what}") from None
+        said = what if isinstance(what, str) else what()
+        raise AssertionError(f"waited {within} s in vain for {said}") from None
 
 
 @dataclass
@@ -131,7 +134,9 @@ class Client:
     ) -> Any:
         """The first event of that name, past or to come, for which ``true`` holds."""
         await until(
-            lambda: any(true(data) for data in self.of(event)), within, what=f"{event}; seen: {self.seen!r}"
+            lambda: any(true(data) for data in self.of(event)),
+            within,
+            what=lambda: f"{event}; seen: {self.seen!r}",
         )
         return next(data for data in self.of(event) if true(data))
 
