@@ -95,7 +95,7 @@ async def test_an_unknown_script_is_the_callers_to_send(redis_url: str) -> None:
 
 
 async def test_more_commands_than_connections_wait_their_turn(redis_server: RedisServer) -> None:
-    async with linked(SingleConnector(redis_server.url)) as link:
+    async with linked(SingleConnector(redis_server.url), timeout=30) as link:  # a busy machine is no fault
         words = [str(number) for number in range(500)]
         assert await asyncio.gather(*(echoed(link, word) for word in words)) == words
         clients: list[Any] = await link.run(lambda r: r.client_list())
