@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from sim.cli.ending import FAILED, HELD, VIOLATED, fail
-from sim.cli.options import json_option
+from sim.cli.options import json_option, redis_option
 from sim.cli.progress import Bar
 from sim.errors import SimulatorError
 from sim.interrupt import Interrupt
@@ -27,9 +27,7 @@ from sim.processes.redis import NoRedisServer, find_server, server_version
 @click.option("--instances", type=click.IntRange(2), default=3, show_default=True)
 @click.option("--clients", type=click.IntRange(10), default=100, show_default=True)
 @click.option("--seed", type=int, help="Of the order of faults and of what they strike. [default: a new one]")
-@click.option(
-    "--redis-url", help="An empty database of a Redis that is there; what would disturb others is left out."
-)
+@redis_option("An empty database of a Redis that is there; what would disturb others is left out.")
 @click.option(
     "--reports",
     type=click.Path(path_type=Path, file_okay=False),

@@ -75,6 +75,8 @@ def explore_many(
     check_target(target)
     places = places_of(lab, instances, redis_url)
     if places is not None:
+        if redis_url is not None and jobs > 1:
+            raise click.UsageError("one database is for one run at a time: leave --jobs or --redis-url away")
         explore_on_processes(
             chosen, target, places, schedules=schedules, seconds=seconds, jobs=jobs, as_json=as_json
         )

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from sim.cli.ending import USAGE, fail
+from sim.errors import SimulatorError
+from sim.processes.hosts import OtherRedis
 from sim.processes.run import Places
 from sim.scenario import Scenario, UnknownScenario, find
 from sim.targets import UnknownTarget, load
@@ -21,6 +23,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 SIMULATOR, PROCESSES = "simulator", "processes"
+
+
+def redis_option(about: str) -> Callable[[Command], Command]:
+    """The URL of a lab's Redis; what is no URL of one ends the command."""
+
+    def check(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+        try:
+            return url if url is None else OtherRedis(url).url
+        except SimulatorError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return click.option("--redis-url", callback=check, help=about)
 
 
 def places_options(command: Command) -> Command:
@@ -39,10 +53,8 @@ def places_options(command: Command) -> Command:
             type=click.IntRange(1),
             help="On processes: so many at least, beside those that the scenario starts.",
         ),
-        click.option(
-            "--redis-url",
-            help="On processes: an empty database of a Redis that is there, redis://HOST:PORT/DATABASE; else one is "
-            "started.",
+        redis_option(
+            "On processes: an empty database of a Redis that is there, redis://HOST:PORT/DATABASE; else one is started."
         ),
     )
     for option in reversed(options):

@@ -142,12 +142,17 @@ class OtherRedis:
     """A server that was there before the lab, and stays: one database of it, which must be empty, is the lab's."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "redis" or not parts.hostname:
-            raise SimulatorError(f"{url} is no address of a Redis: give one as redis://HOST:PORT/DATABASE")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 6379
+        except ValueError:  # a port that is none, an address that is torn
+            host = None
+        if not host or parts.scheme != "redis":
+            raise SimulatorError(f"{url!r} is no address of a Redis: give one as redis://HOST:PORT/DATABASE")
         self.url = url
-        self.address = (parts.hostname, parts.port or 6379)
+        self.address = (host, port)
         self._parts = parts
+        self._ours = False
 
     def through(self, port: int) -> str:
         login, at, _host = self._parts.netloc.rpartition("@")
@@ -163,9 +168,12 @@ class OtherRedis:
             raise SimulatorError(
                 f"the database {self.url} has {keys} keys: give an empty one, as redis://HOST:PORT/9"
             )
+        self._ours = True
 
     async def end(self) -> None:
-        """Leaves the database as it was found."""
+        """Leaves the database as it was found; one that was refused is somebody else's."""
+        if not self._ours:
+            return
         with contextlib.suppress(redis.RedisError, OSError):
             await ask_redis(self.url, ("FLUSHDB",))
 

@@ -116,6 +116,16 @@ def test_orders_of_real_runs_are_replayed_in_the_simulator(tmp_path: Path) -> No
     [
         (("run", "join-twice", "--instances", "3"), "are for --on processes"),
         (("run", "join-twice", "--redis-url", "redis://x"), "are for --on processes"),
+        (("run", "join-twice", "--on", "processes", "--redis-url", "127.0.0.1:1"), "no address of a Redis"),
+        (
+            ("run", "join-twice", "--on", "processes", "--redis-url", "redis://x:99999/0"),
+            "no address of a Redis",
+        ),
+        (("chaos", "--redis-url", "redis://[x/0"), "no address of a Redis"),
+        (
+            ("explore", "join-twice", "--on", "processes", "--redis-url", "redis://x", "--jobs", "2"),
+            "for one run at a time",
+        ),
         (("run", "join-twice", "--on", "processes", "--save", "x.json"), "none to replay"),
         (("run", "join-twic", "--on", "processes"), "join-twice"),
         (("run", "join-twice", "--on", "processes", "--target", "nobody"), "no target"),
@@ -132,6 +142,7 @@ def test_a_redis_that_cannot_be_used_is_a_failure_of_the_lab(redis_server: Redis
     ended = sim("run", "join-twice", "--on", "processes", "--redis-url", redis_server.url)
     assert ended.exit_code == 3
     assert "give an empty one" in ended.output
+    assert redis_server.execute("GET", "somebody's") == "key"
 
 
 def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server: RedisServer) -> None:

@@ -390,6 +390,7 @@ def test_a_redis_of_others_is_left_as_it_was_and_cannot_be_killed(
     asyncio.run(ask_redis(url, ("SET", "somebody's", "key")))
     with pytest.raises(SimulatorError, match="has 1 keys: give an empty one"):
         live(scenario, redis_url=url)
+    assert asyncio.run(ask_redis(url, ("GET", "somebody's"))) == ["key"]
     with pytest.raises(SimulatorError, match="is no address"):
         live(scenario, redis_url="127.0.0.1:1")
     with pytest.raises(SimulatorError, match="cannot be used"):
