@@ -6,13 +6,17 @@ import contextlib
 import itertools
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
-from typing import Any, Protocol, Self, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from sim.errors import SimulatorError
 
@@ -108,6 +112,8 @@ class Processes:
 
     def __exit__(self, *error: object) -> None:
         for member in self._members:
+            member.process.terminate()  # each takes its time, so all at once
+        for member in self._members:
             member.end()
         self._members.clear()
 
@@ -202,12 +208,30 @@ def _epitaph(member: _Member, piece: _Piece) -> str:
 
 
 def _serve(work_comes: connection.Connection, log_level: int) -> None:
-    """The worker: until its owner closes the connection, or is gone."""
+    """The worker: until its owner closes the connection, tells it to end, or is gone."""
     logging.disable(log_level)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_owner, name="owner", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:
             work, item = work_comes.recv()
             work_comes.send(_answer(work, item))
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Also in the middle of a run, which takes with it what it has started. It is told once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _end_with_owner() -> None:
+    """A run may be long, and only between two is it noticed at the connection that nobody waits for them."""
+    owner = multiprocessing.parent_process()
+    assert owner is not None
+    owner.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(END_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _answer(work: Callable[[Any], Any], item: Any) -> Any:

@@ -145,6 +145,15 @@ def test_a_redis_that_cannot_be_used_is_a_failure_of_the_lab(redis_server: Redis
     assert redis_server.execute("GET", "somebody's") == "key"
 
 
+def test_ctrl_c_before_anything_was_started_is_no_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.cli.looking.undisturbed", interrupt)
+    ended = sim("run", "join-twice")
+    assert (ended.exit_code, ended.output) == (3, "interrupted\n")
+
+
 def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server: RedisServer) -> None:
     ended = sim("run", "redis-failover-rollback", "--on", "processes", "--redis-url", redis_server.url)
     assert ended.exit_code == 3
@@ -154,25 +163,29 @@ def test_what_a_redis_of_others_cannot_do_makes_a_run_inconclusive(redis_server:
 LONG_RUN = ("lock-released-by-stranger", "--on", "processes")
 
 
-def test_nothing_is_left_running_after_ctrl_c_and_when_the_command_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_running_however_a_command_ends(tmp_path: Path) -> None:
     ends = [
         (signal.SIGINT, ("run", *LONG_RUN)),
         (signal.SIGINT, ("explore", *LONG_RUN)),
+        (signal.SIGTERM, ("run", *LONG_RUN)),
         (signal.SIGKILL, ("chaos",)),
     ]
+    files = [tmp_path / str(number) for number in range(len(ends))]
+    for folder in files:
+        folder.mkdir()
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "sim", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for _number, arguments in ends
+        for (_number, arguments), folder in zip(ends, files, strict=True)
     ]
     deadline = time.monotonic() + 60
-    for (number, _arguments), command in zip(ends, started, strict=True):
+    for (number, _arguments), command, folder in zip(ends, started, files, strict=True):
         me = psutil.Process(command.pid)
         # The nursery and what it forked: Redis, then instances.
         while len(family := me.children(recursive=True)) < 4 and time.monotonic() < deadline:
@@ -182,10 +195,11 @@ def test_nothing_is_left_running_after_ctrl_c_and_when_the_command_is_killed(tmp
         output, _errors = command.communicate(timeout=40)
         _gone, alive = psutil.wait_procs(family, timeout=20)
         assert not alive, output
-        if number == signal.SIGINT:
+        if number != signal.SIGKILL:
             assert command.returncode == 3, output
             assert "interrupted" in output
             assert "Traceback" not in output
+            assert not [*folder.iterdir()]
 
 
 def test_chaos_goes_through_kinds_of_faults_and_reports_each(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,7 +16,9 @@ import pytest
 from sim import workers as workers_module
 from sim.errors import SimulatorError
 from sim.interrupt import Interrupt
+from sim.processes.process import wait_until
 from sim.workers import Inline, Processes, WorkerDied, Workers, workers
+from tests.e2e.pages import ROOT
 from tests.sim import labour
 
 pytestmark = pytest.mark.explores
@@ -118,6 +123,32 @@ def test_no_process_is_left_even_of_work_that_was_not_done() -> None:
         assert all(map(psutil.pid_exists, born))
     assert len(born) == 2
     assert not any(map(psutil.pid_exists, born))
+
+
+def at_it(folder: Path) -> int:
+    """The worker that has begun to stay there; it is waited for."""
+    return int(wait_until("a worker at it", lambda: [*folder.glob("*.at-it")], timeout=60)[0].stem)
+
+
+def test_who_is_told_to_end_leaves_its_work_in_order(tmp_path: Path) -> None:
+    with Processes(1) as hands, closing(hands.map(labour.stay, [str(tmp_path)])) as results:
+        next(results)
+        worker = at_it(tmp_path)
+    assert not psutil.pid_exists(worker)
+    assert (tmp_path / f"{worker}.left").exists()
+
+
+def test_a_worker_does_not_outlive_its_owner_though_it_is_in_the_middle_of_work(tmp_path: Path) -> None:
+    work = f"hands.map(labour.stay, [{str(tmp_path)!r}])"
+    program = f"from sim.workers import Processes\nfrom tests.sim import labour\nwith Processes(1) as hands: [*{work}]"
+    owner = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    try:
+        worker = psutil.Process(at_it(tmp_path))
+    finally:
+        owner.kill()
+        owner.wait()
+    worker.wait(timeout=10)
+    assert (tmp_path / f"{worker.pid}.left").exists()
 
 
 def test_ctrl_c_is_remembered_until_it_is_asked_for_and_strikes_the_second_time() -> None:
