@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sim.baseline import Recorder
-from sim.explore import Attempt, Undisturbed, attempt, begin_on_processes, search, undisturbed
+from sim.explore import (
+    MOST_INCONCLUSIVE,
+    Attempt,
+    Undisturbed,
+    attempt,
+    begin_on_processes,
+    search,
+    undisturbed,
+)
 from sim.likeness import Names, after
 from sim.plan import Plan
 from sim.processes.run import Places
@@ -97,11 +105,10 @@ class Confirmed:
         if self.failed:
             return f"the lab failed {self.failed} times on {self.target}: {self.examples[0]}"
         if self.target == REALTIME:
-            return (
-                f"{self.showed} of {self.tries} tries broke realtime: {self.examples[0]}"
-                if self.showed
-                else ""
-            )
+            if self.showed:
+                return f"{self.showed} of {self.tries} tries broke realtime: {self.examples[0]}"
+            few = self.inconclusive <= MOST_INCONCLUSIVE * self.tries
+            return "" if few else f"{self.inconclusive} of {self.tries} tries of realtime said nothing"
         if not self.showed:
             return f"none of {self.tries} tries broke naive, which the simulator breaks"
         if kind == "d" and self.by.get(ALONE, [1])[0] == 0:

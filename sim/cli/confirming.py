@@ -77,6 +77,8 @@ def confirm(
             )
             with contextlib.suppress(KeyboardInterrupt):
                 confirming.run()
+        if interrupt.pressed and not confirming.rows:
+            fail("interrupted before the first try", FAILED)
         for key, row in before.rows.items():
             if key in confirming.rows:
                 confirming.rows[key].add_all(row)

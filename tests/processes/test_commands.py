@@ -14,7 +14,9 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
+from sim import confirmation
 from sim.__main__ import main
+from sim.interrupt import Interrupt
 from sim.processes.chaos import faults, session
 from sim.processes.chaos.faults import KINDS, SIGKILL
 from sim.processes.redis import RedisServer
@@ -90,6 +92,18 @@ def test_confirm_counts_tries_and_makes_columns_of_races(tmp_path: Path) -> None
         "naive",
         "realtime",
     }
+
+
+def test_a_confirm_that_tried_nothing_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_self: Interrupt) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Interrupt, "check", interrupted)
+    monkeypatch.setattr(confirmation, "_begin", lambda _wanted: None)
+    ended = sim("confirm", "join-twice", "--tries", "1")
+    assert (ended.exit_code, ended.output) == (3, "interrupted before the first try\n")
+    assert not Path("reports").exists()
 
 
 def test_orders_of_real_runs_are_replayed_in_the_simulator(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sim.strategies.tries import ALONE, DELAYS, FOUND
 
 HELD = Result(Outcome.HELD, Plan(), 0)
 BROKE = Result(Outcome.VIOLATED, Plan(), 0, "presence-converges", "somebody is missing")
+UNCLEAR = replace(HELD, outcome=Outcome.INCONCLUSIVE)
 RACE, DESIGN = "user-pool-lost-update", "join-twice"
 
 
@@ -41,8 +42,7 @@ def test_what_the_lab_could_not_run_is_no_try_and_a_problem() -> None:
 
 
 def test_an_inconclusive_try_is_counted_apart_and_shows_nothing() -> None:
-    unclear = replace(HELD, outcome=Outcome.INCONCLUSIVE)
-    assert str(row(RACE, NAIVE, (unclear, ALONE))) == "0 of 1, 1 inconclusive"
+    assert str(row(RACE, NAIVE, (UNCLEAR, ALONE))) == "0 of 1, 1 inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,11 @@ def test_an_inconclusive_try_is_counted_apart_and_shows_nothing() -> None:
     [
         (row(RACE, NAIVE, (HELD, ALONE)), "none of 1 tries broke naive", Outcome.FAILED),
         (row(RACE, REALTIME, (BROKE, ALONE)), "1 of 1 tries broke realtime", Outcome.VIOLATED),
+        (
+            row(RACE, REALTIME, (UNCLEAR, ALONE), (HELD, ALONE)),
+            "1 of 2 tries of realtime said nothing",
+            Outcome.FAILED,
+        ),
         (row(DESIGN, NAIVE, (HELD, ALONE), (BROKE, DELAYS)), "did not show without", Outcome.FAILED),
         (row(DESIGN, NAIVE, (BROKE, ALONE), (HELD, DELAYS)), "", Outcome.HELD),
     ],
