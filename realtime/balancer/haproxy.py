@@ -16,7 +16,7 @@ def haproxy(plan: Plan) -> str:
     instances = "\n".join(f"#   {each.variables}  at {each.address}" for each in plan.backends)
     bind = plan.listen if ":" in plan.listen else f":{plan.listen}"
     return f"""\
-# Made by: {plan.command}
+{plan.made_by}
 #
 # Save it as /etc/haproxy/haproxy.cfg, then `haproxy -c -f /etc/haproxy/haproxy.cfg && systemctl reload haproxy`.
 # When an instance joins or leaves, make it anew and reload: connections stay. Start the instances, anywhere, with

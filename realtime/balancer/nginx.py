@@ -6,6 +6,9 @@ from realtime.app import SOCKET_PATH
 
 from .plan import Backend, Plan
 
+_ZONE_KIB, _KIB_EACH = 64, 2
+"""nginx refuses a shared zone that is too small for its instances, of which each takes 1 KiB."""
+
 # uvicorn closes an idle connection after 5 s: taken out of the pool before, no POST meets one that is just closing.
 _IDLE = "    keepalive 64;\n    keepalive_timeout 4s;"
 
@@ -17,7 +20,7 @@ def nginx(plan: Plan) -> str:
     groups = "\n".join(_group(each, plan) for each in plan.backends)
     instances = "\n".join(f"#   {each.variables}  at {each.address}" for each in plan.backends)
     return f"""\
-# Made by: {plan.command}
+{plan.made_by}
 #
 # For nginx's block http: save it as /etc/nginx/conf.d/realtime.conf, then `nginx -t && nginx -s reload`. When an
 # instance joins or leaves, make it anew and reload: connections stay. In nginx.conf, worker_connections bounds the
@@ -38,7 +41,7 @@ map $http_upgrade $realtime_connection {{
 }}
 
 upstream realtime_any {{
-    zone realtime_any 64k;
+    zone realtime_any {_ZONE_KIB + _KIB_EACH * len(plan.backends)}k;
     least_conn;
 {everyone}
 {_IDLE}

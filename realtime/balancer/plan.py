@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,14 +34,14 @@ class Backend:
     def parse(cls, text: str) -> Self:
         """From `NAME=HOST:PORT` or, where REALTIME_INSTANCE_TAG is set, `NAME/TAG=HOST:PORT`. Raises `ValueError`."""
         match = _INSTANCE.fullmatch(text)
-        if match is None or not _is_port(match["port"]):
+        if match is None or not _is_place(match):
             raise ValueError(f"{text!r}: give NAME=HOST:PORT (an IPv6 address in [ ])")
         name, tag = match["name"], match["tag"]
         if not re.fullmatch(INSTANCE_NAME_PATTERN, name):
             raise ValueError(f"{text!r}: a name is 1 to 100 letters, digits, and any of . _ -")
         if tag is not None and not re.fullmatch(TAG_PATTERN, tag):
             raise ValueError(f"{text!r}: a tag is {TAG_LENGTH} lower-case letters and digits")
-        return cls(name, tag or tag_of(name), f"{match['host']}:{match['port']}")
+        return cls(name, tag or tag_of(name), f"{match['host']}:{int(match['port'])}")
 
     @property
     def variables(self) -> str:
@@ -58,11 +60,17 @@ class Plan:
     max_body: int
     command: str
 
+    @property
+    def made_by(self) -> str:
+        """The command as comments; nginx refuses one of more than 4 KiB."""
+        lines = textwrap.wrap(self.command, 110, break_long_words=False, break_on_hyphens=False)
+        return "# Made by: " + " \\\n#   ".join(lines)
+
 
 def check_listen(text: str) -> str:
     """`PORT` or `HOST:PORT`, as given. Raises `ValueError`."""
     match = _LISTEN.fullmatch(text)
-    if match is None or not _is_port(match["port"]):
+    if match is None or not _is_place(match):
         raise ValueError(f"{text!r}: give PORT or HOST:PORT (an IPv6 address in [ ])")
     return text
 
@@ -84,5 +92,11 @@ def patience(ping_interval: float, ping_timeout: float) -> int:
     return math.ceil(ping_interval + ping_timeout) + MARGIN_SECONDS
 
 
-def _is_port(text: str) -> bool:
-    return 0 < int(text) < 65536
+def _is_place(match: re.Match[str]) -> bool:
+    host = match["host"] or ""
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            return False
+    return 0 < int(match["port"]) < 65536

@@ -77,15 +77,18 @@ def test_nginx_lets_bodies_through_that_an_instance_takes() -> None:
         (("nginx", "--instance", "api-1=host:0"), "NAME=HOST:PORT"),
         (("nginx", "--instance", "api-1=host:65536"), "NAME=HOST:PORT"),
         (("nginx", "--instance", "api-1=::1:80"), "NAME=HOST:PORT"),
+        (("nginx", "--instance", "api-1=[::::]:80"), "NAME=HOST:PORT"),
         (("nginx", "--instance", "api-1=h;} evil:80"), "NAME=HOST:PORT"),
         (("nginx", "--instance", "a b=host:80"), "a name is"),
         (("nginx", "--instance", "=host:80"), "a name is"),
         (("nginx", "--instance", "a/Tag=host:80"), "a tag is 8"),
         (("nginx", "--instance", "a=h:1", "--instance", "a=h:2"), "the name a is given 2 times"),
         (("nginx", "--instance", "a=h:1", "--instance", "b=h:1"), "the address h:1 is given 2 times"),
+        (("nginx", "--instance", "a=h:1", "--instance", "b=h:01"), "the address h:1 is given 2 times"),
         (("nginx", "--instance", "a=h:1", "--instance", f"b/{tag_of('a')}=h:2"), "REALTIME_INSTANCE_TAG"),
         (("nginx", "--listen", "80;"), "HOST:PORT"),
         (("nginx", "--listen", "h:0"), "HOST:PORT"),
+        (("nginx", "--listen", "[1]:80"), "HOST:PORT"),
         (("nginx", "--ping-interval", "soon"), "--ping-interval"),
     ],
 )
@@ -96,19 +99,31 @@ def test_a_mistake_ends_with_status_2_and_says_what_is_wanted(arguments: Sequenc
     assert "Traceback" not in result.output
 
 
+MANY = [word for each in range(200) for word in ("--instance", f"api-{each}=[2001:db8::{each + 1:x}]:8080")]
+
+
 @pytest.mark.parametrize("listen", ["8099", "127.0.0.1:8099", "[::1]:8099"])
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 def test_the_balancer_itself_finds_the_configuration_right(kind: str, listen: str, tmp_path: Path) -> None:
+    check(kind, printed(kind, *TWO, "--instance", "api-3=[::1]:81", "--listen", listen), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+def test_the_balancer_itself_has_room_for_many_instances(kind: str, tmp_path: Path) -> None:
+    check(kind, printed(kind, *MANY, "--listen", "8099"), tmp_path)
+
+
+def check(kind: str, configuration: str, folder: Path) -> None:
     binary = find_binary(kind)
     if binary is None:
         pytest.skip(f"not run: {kind}'s own check of the configuration ({kind} is not installed)")
-    made = tmp_path / "realtime.conf"
-    made.write_text(printed(kind, *TWO, "--instance", "api-3=[::1]:81", "--listen", listen))
-    check = [binary, "-c", "-f", str(made)]
+    made = folder / "realtime.conf"
+    made.write_text(configuration)
+    words = [binary, "-c", "-f", str(made)]
     if kind == "nginx":
-        main = tmp_path / "nginx.conf"
-        main.write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{ access_log off; include {made}; }}\n")
-        check = [binary, "-t", "-p", str(tmp_path), "-c", str(main), "-e", "stderr"]
-    done = subprocess.run(check, capture_output=True, text=True, timeout=30, check=False)
+        main = folder / "nginx.conf"
+        main.write_text(f"pid {folder}/pid;\nevents {{}}\nhttp {{ access_log off; include {made}; }}\n")
+        words = [binary, "-t", "-p", str(folder), "-c", str(main), "-e", "stderr"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr.lower(), done.stderr
