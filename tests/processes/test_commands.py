@@ -255,3 +255,4 @@ def test_chaos_says_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.exit_code == 1
     assert "broken: #1:" in ended.output
     assert "ghosts 0.1 s after a SIGKILL" in ended.output
+    assert "gone in" not in ended.output

@@ -38,7 +38,7 @@ MEASURES = PRESENCE, USAGE, DELIVERY = ("presence", "usage", "delivery")
 class Struck:
     """One fault. ``at``: when it struck, seconds since the beginning; ``lasted``: seconds until it was healed;
     ``right``: seconds from then until presence, usage and delivery were right to stay; ``ghosts``: from a SIGKILL until
-    nobody held its users for online."""
+    nobody held its users for online, if it came to that in time."""
 
     number: int
     kind: str
@@ -153,8 +153,9 @@ class Session:
         while crowd.ghosts() and lab.now < struck.at + lab.bound(GHOSTS_WITHIN):
             watch()
             await asyncio.sleep(POLL_SECONDS)
-        struck.ghosts = round(lab.now - struck.at, 3)
-        if ghosts := crowd.ghosts():
+        if not (ghosts := crowd.ghosts()):
+            struck.ghosts = round(lab.now - struck.at, 3)
+        else:
             self.broken.append(
                 f"#{struck.number}: {len(ghosts)} ghosts {GHOSTS_WITHIN:g} s after a SIGKILL: {sorted(ghosts)[:5]}"
             )
