@@ -45,8 +45,11 @@ async def _serve(cluster: LocalCluster) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    starting, stopped = loop.create_task(cluster.start(stop)), loop.create_task(stop.wait())
     try:
-        await cluster.start(stop)
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
         if not stop.is_set():
             click.echo(_told(cluster))
         left = list(cluster.processes())
@@ -58,6 +61,10 @@ async def _serve(cluster: LocalCluster) -> None:
         click.echo("stopping")
         for failure in await cluster.stop():
             click.echo(str(failure), err=True)
+        stopped.cancel()
+        await asyncio.gather(
+            starting, stopped, return_exceptions=True
+        )  # a start that was cut short has failed
 
 
 def _told(cluster: LocalCluster) -> str:

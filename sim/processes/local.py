@@ -34,7 +34,8 @@ class TargetInstance(Instance):
 
 
 class LocalCluster:
-    """`start` everything, `stop` it gently; both may be called once. `redis_url=None`: a Redis of its own.
+    """`start` everything, `stop` it gently, also while it starts; both may be called once. `redis_url=None`: a Redis of
+    its own.
 
     Its processes are in a group of their own, so that Ctrl-C reaches nobody but whoever then stops the cluster in
     order; if that one is killed, so are they.
@@ -52,7 +53,7 @@ class LocalCluster:
         self._guard = Guard()
 
     async def start(self, stop: asyncio.Event) -> None:
-        """Gives up between two steps if `stop` is set. Raises `ProcessError`."""
+        """Gives up between two steps if `stop` is set. Raises `ProcessError`, as where `stop` cut it short."""
         if self.redis is not None:
             await self._started(self.redis)
             self.redis_url = self.redis.url

@@ -168,13 +168,20 @@ async def test_an_instance_that_ends_is_told_of_and_when_the_command_is_killed_n
     await all_gone(running, processes)
 
 
-async def test_ctrl_c_while_it_starts_leaves_nothing(cluster: Callable[..., Cluster]) -> None:
-    running = cluster("--instances", "1")
-    await running.until("the first processes", lambda: running.with_argument("realtime"))
+async def test_ctrl_c_while_it_starts_is_not_kept_waiting_and_leaves_nothing(
+    cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    # It is looked at whether it can be loaded; an instance that loads it takes longer than anybody waits.
+    lines = "import sys, time", "if 'sim.cli' not in sys.modules: time.sleep(1000)", "def make(context): ..."
+    (tmp_path / "slow.py").write_text("\n".join(lines))
+    running = cluster("--instances", "2", "--target", "slow:make")
+    await running.until("two instances that start", lambda: len(running.with_argument("slow:make")) == 2)
+    await asyncio.sleep(1.0)
     processes = running.processes()
     os.killpg(running.popen.pid, signal.SIGINT)
     assert await running.ended() == 0
     await all_gone(running, processes)
+    assert running.said == "stopping\n"
 
 
 @pytest.mark.parametrize(
