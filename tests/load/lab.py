@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -76,20 +77,36 @@ def run(
     folder: Path, *arguments: str, secret: str = SECRET_KEY, variables: Mapping[str, str] | None = None
 ) -> Run:
     """Runs Locust to its end. The report is empty when it did not come to that."""
-    report, own = folder / "load.json", folder / "locust.json"
-    command = locust([*arguments, "--report-json", str(report), "--json-file", str(own.with_suffix(""))])
-    done = subprocess.run(
-        command,
+    return ended(folder, started(folder, *arguments, secret=secret, variables=variables))
+
+
+def started(
+    folder: Path, *arguments: str, secret: str = SECRET_KEY, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Locust, in a process group of its own as a terminal would start it."""
+    report, own = folder / "load.json", folder / "locust"
+    return subprocess.Popen(
+        locust([*arguments, "--report-json", str(report), "--json-file", str(own)]),
         env=environment(secret) | dict(variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=BOUND,
-        check=False,
+        process_group=0,
     )
+
+
+def ended(folder: Path, process: subprocess.Popen[str]) -> Run:
+    """Waits for what `started` began."""
+    report, own = folder / "load.json", folder / "locust.json"
+    try:
+        output, _ = process.communicate(timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     figures = json.loads(report.read_text()) if report.exists() else {}
     requests = json.loads(own.read_text()) if own.exists() else []
-    return Run(done.returncode, done.stdout, figures, requests)
+    return Run(process.returncode, output, figures, requests)
 
 
 def drive(program: str, *arguments: str) -> Any:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sim.processes.instances import Instance
-from tests.load.lab import FalseServer, Run, run
+from tests.load.false_server import REFUSALS
+from tests.load.lab import FalseServer, Run, ended, run, started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 BUSY = ("--typing-every", "0.3", "--usage-every", "0.5", "--late-after", "0.5", "--max-lag", "30")
@@ -26,6 +30,17 @@ def instance() -> Iterator[Instance]:
 
 def most_connected(done: Run) -> float:
     return float(max(row["connected"] for row in done.figures["rows"]))
+
+
+def free_port() -> int:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        return int(reserved.getsockname()[1])
+
+
+def two_workers() -> tuple[str, ...]:
+    port = str(free_port())
+    return ("--processes", "2", "--master-bind-port", port, "--master-port", port)
 
 
 def own_requests(done: Run, name: str) -> int:
@@ -61,7 +76,7 @@ def test_users_that_are_made_at_once_do_not_act_at_once(tmp_path: Path) -> None:
 def test_two_workers_add_up_and_a_missed_objective_is_status_1(instance: Instance, tmp_path: Path) -> None:
     done = run(
         tmp_path,
-        *("-u", "6", "-r", "6", "-t", "6s", "--host", instance.url, "--processes", "2", *BUSY),
+        *("-u", "6", "-r", "6", "-t", "6s", "--host", instance.url, *two_workers(), *BUSY),
         *("--objective", "lost<=0", "--objective", "fan-out-p50<=0.000001"),
     )
     assert done.status == 1, done.output
@@ -72,6 +87,73 @@ def test_two_workers_add_up_and_a_missed_objective_is_status_1(instance: Instanc
     assert counters["acks"] == counters["sent"] + own_requests(done, "usage")
     counted = sum(times["count"] for key, times in done.figures["times"].items() if key.startswith("ack|"))
     assert counted == counters["acks"]
+
+
+def test_workers_that_are_told_nothing_take_host_and_options_from_their_master(tmp_path: Path) -> None:
+    port = str(free_port())
+    folders = [tmp_path / name for name in ("first", "second")]
+    workers = [started(each, "--worker", "--master-port", port) for each in folders]
+    try:
+        with FalseServer() as server:
+            master = ("--master", "--master-bind-port", port, "--expect-workers", "2", "--host", server.url)
+            done = run(tmp_path, *master, "-u", "6", "-r", "6", "-t", "6s", *BUSY)
+        assert [ended(*each).status for each in zip(folders, workers, strict=True)] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert done.status == 0, done.output
+    assert done.figures["counters"]["connects"] == 6
+    # By the default of 10 s the six would have typed some three times.
+    assert done.figures["counters"]["sent"] > 20
+
+
+def test_ctrl_c_keeps_what_workers_measured_up_to_then_and_closes_their_books(tmp_path: Path) -> None:
+    long = ("--typing-every", "0.2", "--late-after", "0.2", "--session-seconds", "1000", "--max-lag", "30")
+    with FalseServer("lose") as server:
+        users = ("-u", "6", "-r", "6", "-t", "40s", "--host", server.url, "WebsocketUser")
+        process = started(tmp_path, *users, *two_workers(), *long)
+        time.sleep(12)
+        os.killpg(process.pid, signal.SIGINT)
+        done = ended(tmp_path, process)
+    assert done.figures["valid"], done.figures["doubts"]
+    assert done.figures["rows"][-1]["connected"] == 0
+    # Each of the six is connected to the end: what it lost is known only then.
+    assert done.figures["counters"]["lost"] > 0
+
+
+def test_from_the_web_page_each_test_has_its_host_and_its_own_figures(tmp_path: Path) -> None:
+    web = free_port()
+
+    def post(path: str, **fields: object) -> None:
+        data = urllib.parse.urlencode(fields).encode()
+        urllib.request.urlopen(f"http://127.0.0.1:{web}/{path}", data, timeout=30).close()
+
+    with FalseServer() as server:
+        page = ("--headful", "--web-host", "127.0.0.1", "--web-port", str(web))
+        process = started(tmp_path, *page, *BUSY, "WebsocketUser")
+        try:
+            for host, users in ((f"http://127.0.0.1:{free_port()}", 5), (server.url, 3)):
+                wait_for_port(web)
+                post("swarm", user_count=users, spawn_rate=5, host=host)
+                time.sleep(4)
+                post("stop")
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+        done = ended(tmp_path, process)
+    counters = done.figures["counters"]
+    assert (counters["connects"], counters["errors"]) == (3, 0), done.output
+    assert "nobody listens there" in done.output
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"nobody listens on {port}")
 
 
 def test_an_objective_that_is_met_is_status_0(instance: Instance, tmp_path: Path) -> None:
@@ -87,6 +169,21 @@ def test_a_generator_that_is_late_itself_makes_the_result_invalid(instance: Inst
     assert done.status == 1
     assert "INVALID: the generator itself was late" in done.output
     assert not done.figures["valid"]
+
+
+def test_a_generator_that_stood_still_for_a_while_makes_the_result_invalid(tmp_path: Path) -> None:
+    with FalseServer() as server:
+        users = ("-u", "2", "-r", "2", "-t", "12s", "--host", server.url, "WebsocketUser")
+        process = started(tmp_path, *users, "--objective", "errors<=0")
+        time.sleep(8)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(process.pid, signal.SIGCONT)
+        done = ended(tmp_path, process)
+    # One beat of a hundred and more was late, but it stands for thirty that did not come.
+    assert not done.figures["valid"]
+    assert "INVALID: the generator itself was late" in done.output
+    assert done.status == 1
 
 
 def test_a_shape_is_used_only_when_it_is_asked_for(instance: Instance, tmp_path: Path) -> None:
@@ -128,6 +225,15 @@ def test_a_server_that_mistreats_messages_is_found_out(fault: str, counter: str,
     assert all(counters[other] == 0 for other in others if (fault, other) != ("reorder", "lost")), counters
 
 
+def test_users_whom_the_server_asks_to_try_again_later_do(tmp_path: Path) -> None:
+    with FalseServer("refuse") as server:
+        done = run(tmp_path, "-u", "3", "-r", "3", "-t", "10s", "--host", server.url, *BUSY, "WebsocketUser")
+    assert done.figures["counters"]["connects"] == 3, done.output
+    assert done.figures["counters"]["errors"] == REFUSALS
+    said = "the server refused the connect (unavailable): try again in a moment"
+    assert lines_of(done, "ERROR/load") == [f"{server.url}: {said}"]
+
+
 def test_a_stall_shows_in_the_corrected_figure_and_not_in_the_raw_one(tmp_path: Path) -> None:
     rhythm = ("--typing-every", "0.1", "--usage-every", "60", "--session-seconds", "60", "--max-lag", "30")
     with FalseServer("stall") as server:
@@ -151,11 +257,16 @@ def test_a_wrong_host_and_a_server_that_is_down_are_one_line_each(tmp_path: Path
     assert "Traceback" not in done.output
 
 
-def test_a_wrong_token_is_one_line_and_ends_the_run(instance: Instance, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [False, True])
+def test_a_wrong_token_is_one_line_and_ends_the_run(
+    instance: Instance, workers: bool, tmp_path: Path
+) -> None:
     began = time.monotonic()
     arguments = ("-u", "3", "-r", "3", "-t", "40s", "--host", instance.url, "WebsocketUser")
-    done = run(tmp_path, *arguments, secret="another-secret-of-another-fleet-0123456789")
+    several = two_workers() if workers else ()
+    done = run(tmp_path, *arguments, *several, secret="another-secret-of-another-fleet-0123456789")
     assert time.monotonic() - began < 35
+    assert done.status == 1
     told = "the server refused the token (invalid-token): set WEBUI_SECRET_KEY to the server's"
     assert lines_of(done, "ERROR/load") == [f"{instance.url}: {told}"]
     assert "Traceback" not in done.output
@@ -180,7 +291,14 @@ def test_the_page_needs_nothing_but_a_browser(instance: Instance, tmp_path: Path
     assert done.status == 0, done.output
     html = page.read_text()
     assert not re.search(r"<script|<link|src=|@import|url\(", html)
-    for chart in ("Ack round trip", "Users connected", "Server CPU", "Server memory", "Answer of /health"):
+    for chart in (
+        "Ack round trip",
+        "Users connected",
+        "Connects, disconnects, errors",
+        "Server CPU",
+        "Server memory",
+        "Answer of /health",
+    ):
         assert re.search(rf"<figcaption>{chart}[^<]*</figcaption><svg", html), chart
     assert "| ack |" in text.read_text()
 
