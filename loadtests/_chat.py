@@ -55,7 +55,11 @@ class ChatUser(User):
         """One connection from its opening to its end, and the pause after it."""
         try:
             self._session()
-            pause = random.uniform(0.5, 1.5) * self._lab.options.idle_seconds
+            self._lab.idle += 1
+            try:
+                gevent.sleep(random.uniform(0.5, 1.5) * self._lab.options.idle_seconds)
+            finally:
+                self._lab.idle -= 1
         except Refused as error:
             self._lab.failed(error)
             self._lab.recorder.count("refused")
@@ -66,8 +70,7 @@ class ChatUser(User):
                 self._lab.recorder.count("disconnects")
             if self._lost_at is None:
                 self._lost_at = _clock.now()
-            pause = self._backoff()
-        gevent.sleep(pause)
+            gevent.sleep(self._backoff())
 
     def _session(self) -> None:
         options = self._lab.options

@@ -49,7 +49,7 @@ class Lab:
         self.ledger = Ledger(f"{self.source}-{next(_tests)}")
         self.collector = Collector()
         self.numbers = itertools.count(1)
-        self.connected = 0
+        self.connected = self.idle = 0
         self.began = _clock.now()
         self.ended: float | None = None
         self._cpu = time.process_time()
@@ -91,7 +91,7 @@ class Lab:
     def cut(self) -> None:
         """Ends a slice; on a worker it waits to be taken to the master."""
         now, cpu = _clock.now(), time.process_time()
-        gauges = {"connected": float(self.connected)}
+        gauges = {"connected": float(self.connected), "idle": float(self.idle)}
         share = share_of_core(cpu - self._cpu, now - self._cut_at)
         if share is not None:
             gauges["cpu"] = share
@@ -145,6 +145,9 @@ class Run:
                 read_options(environment.parsed_options, environment.host)
             except LoadError as error:
                 raise SystemExit(f"load: {error}") from None
+            if environment.shape_class is not None and (parsed := environment.parsed_options) is not None:
+                # Locust takes 1 for what is not given, and shapes have defaults of their own.
+                parsed.num_users, parsed.spawn_rate = parsed.num_users or 0, parsed.spawn_rate or 0.0
         if isinstance(runner, MasterRunner):
             runner.register_message(_LEFT, self._farewell)
         # The loop's idea of now is from before the imports: Locust's -t would be shorter by the seconds they took.

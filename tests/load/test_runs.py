@@ -201,6 +201,24 @@ def test_steps_end_at_the_first_broken_objective(instance: Instance, tmp_path: P
     assert any("0 users held within the bound; at 2 users broke" in note for note in done.figures["notes"])
 
 
+def test_steps_end_where_users_cannot_connect_however_fast_the_others_are_served(tmp_path: Path) -> None:
+    rhythm = ("--typing-every", "0.3", "--session-seconds", "60", "--max-lag", "30")
+    steps = ("--shape", "steps", "--step-users", "2", "--step-seconds", "4")
+    with FalseServer("full") as server:
+        done = run(tmp_path, *steps, "--host", server.url, *rhythm, "WebsocketUser")
+    (note,) = done.figures["notes"]
+    # Without -u, they would go on to the first that breaks.
+    assert note.startswith("2 users held within the bound; at 4 users broke: only 3 of them could connect")
+
+
+def test_a_shape_has_defaults_of_its_own(tmp_path: Path) -> None:
+    with FalseServer() as server:
+        spike = ("--shape", "spike", "-u", "30", "-t", "15s", "--host", server.url, *BUSY)
+        done = run(tmp_path, *spike, "WebsocketUser")
+    # All of it at once, without -r; by one a second there would be seven in the middle.
+    assert most_connected(done) == 30
+
+
 def test_a_storm_kills_an_instance_and_its_users_come_back_elsewhere(tmp_path: Path) -> None:
     with FalseServer() as first, FalseServer() as second:
         instances = ("--instances", f"{first.url},{second.url}")
