@@ -66,10 +66,6 @@ class ChatUser(User):
             raise StopUser from None
         except LoadError as error:
             self._lab.failed(error)
-            if isinstance(error, Disconnected):
-                self._lab.recorder.count("disconnects")
-            if self._lost_at is None:
-                self._lost_at = _clock.now()
             gevent.sleep(self._backoff())
 
     def _session(self) -> None:
@@ -83,6 +79,10 @@ class ChatUser(User):
             self._lab.connected += 1
             try:
                 self._chat(ready, channels, ready + random.uniform(0.5, 1.5) * options.session_seconds)
+            except LoadError:
+                self._lost_at = _clock.now()
+                self._lab.recorder.count("disconnects")
+                raise
             finally:
                 self._lab.connected -= 1
         finally:

@@ -248,6 +248,9 @@ def test_users_whom_the_server_asks_to_try_again_later_do(tmp_path: Path) -> Non
         done = run(tmp_path, "-u", "3", "-r", "3", "-t", "10s", "--host", server.url, *BUSY, "WebsocketUser")
     assert done.figures["counters"]["connects"] == 3, done.output
     assert done.figures["counters"]["errors"] == REFUSALS
+    # Who was never connected lost nothing, and did not come back.
+    assert done.figures["counters"]["disconnects"] == 0
+    assert not any(key.startswith("reconnect|") for key in done.figures["times"])
     said = "the server refused the connect (unavailable): try again in a moment"
     assert lines_of(done, "ERROR/load") == [f"{server.url}: {said}"]
 
