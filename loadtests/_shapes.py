@@ -33,6 +33,15 @@ class Shape(LoadTestShape):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def reset_time(self) -> None:
+        """Locust calls it when a test starts: from a web page that may be the second."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def begin(self) -> None:
+        """As if nothing had been yet."""
         self.notes: list[str] = []
 
     @property
@@ -72,8 +81,8 @@ class Ramp(Shape):
 class Steps(Shape):
     """More users at each step until an objective breaks: how many connections hold within the bound."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def begin(self) -> None:
+        super().begin()
         self._step = 0
         self._began = 0.0
         self._began_at = 0.0
@@ -138,8 +147,8 @@ class Spike(Shape):
 class Storm(Shape):
     """All users all the time; in the middle `--kill-pid` is killed, and its users come back elsewhere."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def begin(self) -> None:
+        super().begin()
         self._killed = False
 
     def tick(self) -> Tick:

@@ -9,7 +9,7 @@ import socket
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -122,27 +122,46 @@ def test_ctrl_c_keeps_what_workers_measured_up_to_then_and_closes_their_books(tm
 
 
 def test_from_the_web_page_each_test_has_its_host_and_its_own_figures(tmp_path: Path) -> None:
-    web = free_port()
-
-    def post(path: str, **fields: object) -> None:
-        data = urllib.parse.urlencode(fields).encode()
-        urllib.request.urlopen(f"http://127.0.0.1:{web}/{path}", data, timeout=30).close()
-
     with FalseServer() as server:
-        page = ("--headful", "--web-host", "127.0.0.1", "--web-port", str(web))
-        process = started(tmp_path, *page, *BUSY, "WebsocketUser")
-        try:
-            for host, users in ((f"http://127.0.0.1:{free_port()}", 5), (server.url, 3)):
-                wait_for_port(web)
-                post("swarm", user_count=users, spawn_rate=5, host=host)
-                time.sleep(4)
-                post("stop")
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-        done = ended(tmp_path, process)
+        hosts = (f"http://127.0.0.1:{free_port()}", 5), (server.url, 3)
+        forms = [{"user_count": users, "spawn_rate": 5, "host": host} for host, users in hosts]
+        done = from_the_web_page(tmp_path, forms, 4)
     counters = done.figures["counters"]
     assert (counters["connects"], counters["errors"]) == (3, 0), done.output
     assert "nobody listens there" in done.output
+
+
+def test_from_the_web_page_each_test_has_its_shape_from_the_beginning(tmp_path: Path) -> None:
+    steps = ("--shape", "steps", "--step-users", "2", "--step-seconds", "2")
+    with FalseServer() as server:
+        form = {"user_count": 0, "spawn_rate": 0, "host": server.url}
+        impossible = ("--objective", "fan-out-p50<=0.000001")
+        done = from_the_web_page(tmp_path, [form, form], 11, *steps, *impossible)
+    (note,) = done.figures["notes"]
+    assert note.startswith("0 users held within the bound; at 2 users broke")
+
+
+def from_the_web_page(
+    folder: Path, forms: Sequence[Mapping[str, object]], seconds: float, *arguments: str
+) -> Run:
+    """A test for each form that is sent, of so many seconds, then Ctrl-C."""
+    web = free_port()
+
+    def post(path: str, fields: Mapping[str, object]) -> None:
+        data = urllib.parse.urlencode(fields).encode()
+        urllib.request.urlopen(f"http://127.0.0.1:{web}/{path}", data, timeout=30).close()
+
+    page = ("--headful", "--web-host", "127.0.0.1", "--web-port", str(web))
+    process = started(folder, *page, *BUSY, *arguments, "WebsocketUser")
+    try:
+        wait_for_port(web)
+        for form in forms:
+            post("swarm", form)
+            time.sleep(seconds)
+            post("stop", {})
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+    return ended(folder, process)
 
 
 def wait_for_port(port: int) -> None:
