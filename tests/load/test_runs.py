@@ -7,44 +7,31 @@ import re
 import signal
 import socket
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sim.processes.instances import Instance
 from tests.load.false_server import REFUSALS
-from tests.load.lab import FalseServer, Run, ended, run, started
+from tests.load.lab import (
+    BUSY,
+    FalseServer,
+    ended,
+    lines_of,
+    most_connected,
+    own_requests,
+    run,
+    started,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-BUSY = ("--typing-every", "0.3", "--usage-every", "0.5", "--late-after", "0.5", "--max-lag", "30")
 
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance(demo=True) as started:
         yield started
-
-
-def most_connected(done: Run) -> float:
-    return float(max(row["connected"] for row in done.figures["rows"]))
-
-
-def free_port() -> int:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        return int(reserved.getsockname()[1])
-
-
-def two_workers() -> tuple[str, ...]:
-    port = str(free_port())
-    return ("--processes", "2", "--master-bind-port", port, "--master-port", port)
-
-
-def own_requests(done: Run, name: str) -> int:
-    return sum(each["num_requests"] - each["num_failures"] for each in done.locust if each["name"] == name)
 
 
 def test_plain_options_are_obeyed_and_nothing_is_counted_twice(instance: Instance, tmp_path: Path) -> None:
@@ -71,108 +58,6 @@ def test_users_that_are_made_at_once_do_not_act_at_once(tmp_path: Path) -> None:
     assert sum(steady) > 0
     # In step there would be a second of all and two of none; a phase of one's own makes ten of thirty.
     assert 0 not in steady, sent
-
-
-def test_two_workers_add_up_and_a_missed_objective_is_status_1(instance: Instance, tmp_path: Path) -> None:
-    done = run(
-        tmp_path,
-        *("-u", "6", "-r", "6", "-t", "6s", "--host", instance.url, *two_workers(), *BUSY),
-        *("--objective", "lost<=0", "--objective", "fan-out-p50<=0.000001"),
-    )
-    assert done.status == 1, done.output
-    assert done.figures["objectives"] == {"lost<=0": True, "fan-out-p50<=0.000001": False}
-    assert most_connected(done) == 6
-    counters = done.figures["counters"]
-    assert counters["sent"] == own_requests(done, "channel-events") > 0
-    assert counters["acks"] == counters["sent"] + own_requests(done, "usage")
-    counted = sum(times["count"] for key, times in done.figures["times"].items() if key.startswith("ack|"))
-    assert counted == counters["acks"]
-
-
-def test_workers_that_are_told_nothing_take_host_and_options_from_their_master(tmp_path: Path) -> None:
-    port = str(free_port())
-    folders = [tmp_path / name for name in ("first", "second")]
-    workers = [started(each, "--worker", "--master-port", port) for each in folders]
-    try:
-        with FalseServer() as server:
-            master = ("--master", "--master-bind-port", port, "--expect-workers", "2", "--host", server.url)
-            done = run(tmp_path, *master, "-u", "6", "-r", "6", "-t", "6s", *BUSY)
-        assert [ended(*each).status for each in zip(folders, workers, strict=True)] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert done.status == 0, done.output
-    assert done.figures["counters"]["connects"] == 6
-    # By the default of 10 s the six would have typed some three times.
-    assert done.figures["counters"]["sent"] > 20
-
-
-def test_ctrl_c_keeps_what_workers_measured_up_to_then_and_closes_their_books(tmp_path: Path) -> None:
-    long = ("--typing-every", "0.2", "--late-after", "0.2", "--session-seconds", "1000", "--max-lag", "30")
-    with FalseServer("lose") as server:
-        users = ("-u", "6", "-r", "6", "-t", "40s", "--host", server.url, "WebsocketUser")
-        process = started(tmp_path, *users, *two_workers(), *long)
-        time.sleep(12)
-        os.killpg(process.pid, signal.SIGINT)
-        done = ended(tmp_path, process)
-    assert done.figures["valid"], done.figures["doubts"]
-    assert done.figures["rows"][-1]["connected"] == 0
-    # Each of the six is connected to the end: what it lost is known only then.
-    assert done.figures["counters"]["lost"] > 0
-
-
-def test_from_the_web_page_each_test_has_its_host_and_its_own_figures(tmp_path: Path) -> None:
-    with FalseServer() as server:
-        hosts = (f"http://127.0.0.1:{free_port()}", 5), (server.url, 3)
-        forms = [{"user_count": users, "spawn_rate": 5, "host": host} for host, users in hosts]
-        done = from_the_web_page(tmp_path, forms, 4)
-    counters = done.figures["counters"]
-    assert (counters["connects"], counters["errors"]) == (3, 0), done.output
-    assert "nobody listens there" in done.output
-
-
-def test_from_the_web_page_each_test_has_its_shape_from_the_beginning(tmp_path: Path) -> None:
-    steps = ("--shape", "steps", "--step-users", "2", "--step-seconds", "2")
-    with FalseServer() as server:
-        form = {"user_count": 0, "spawn_rate": 0, "host": server.url}
-        impossible = ("--objective", "fan-out-p50<=0.000001")
-        done = from_the_web_page(tmp_path, [form, form], 11, *steps, *impossible)
-    (note,) = done.figures["notes"]
-    assert note.startswith("0 users held within the bound; at 2 users broke")
-
-
-def from_the_web_page(
-    folder: Path, forms: Sequence[Mapping[str, object]], seconds: float, *arguments: str
-) -> Run:
-    """A test for each form that is sent, of so many seconds, then Ctrl-C."""
-    web = free_port()
-
-    def post(path: str, fields: Mapping[str, object]) -> None:
-        data = urllib.parse.urlencode(fields).encode()
-        urllib.request.urlopen(f"http://127.0.0.1:{web}/{path}", data, timeout=30).close()
-
-    page = ("--headful", "--web-host", "127.0.0.1", "--web-port", str(web))
-    process = started(folder, *page, *BUSY, *arguments, "WebsocketUser")
-    try:
-        wait_for_port(web)
-        for form in forms:
-            post("swarm", form)
-            time.sleep(seconds)
-            post("stop", {})
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-    return ended(folder, process)
-
-
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"nobody listens on {port}")
 
 
 def test_an_objective_that_is_met_is_status_0(instance: Instance, tmp_path: Path) -> None:
@@ -203,50 +88,6 @@ def test_a_generator_that_stood_still_for_a_while_makes_the_result_invalid(tmp_p
     assert not done.figures["valid"]
     assert "INVALID: the generator itself was late" in done.output
     assert done.status == 1
-
-
-def test_a_shape_is_used_only_when_it_is_asked_for(instance: Instance, tmp_path: Path) -> None:
-    spike = ("-u", "8", "-r", "50", "-t", "15s", "--host", instance.url, *BUSY, "--shape", "spike")
-    done = run(tmp_path, *spike, "WebsocketUser")
-    assert "Shape test starting" in done.output
-    connected = [row["connected"] for row in done.figures["rows"]]
-    assert max(connected) == 8
-    assert connected[-2] < 8
-
-
-def test_steps_end_at_the_first_broken_objective(instance: Instance, tmp_path: Path) -> None:
-    steps = ("--shape", "steps", "--step-users", "2", "--step-seconds", "2", "--host", instance.url, *BUSY)
-    done = run(tmp_path, *steps, "--objective", "fan-out-p50<=0.000001", "WebsocketUser")
-    assert any("0 users held within the bound; at 2 users broke" in note for note in done.figures["notes"])
-
-
-def test_steps_end_where_users_cannot_connect_however_fast_the_others_are_served(tmp_path: Path) -> None:
-    rhythm = ("--typing-every", "0.3", "--session-seconds", "60", "--max-lag", "30")
-    steps = ("--shape", "steps", "--step-users", "2", "--step-seconds", "4")
-    with FalseServer("full") as server:
-        done = run(tmp_path, *steps, "--host", server.url, *rhythm, "WebsocketUser")
-    (note,) = done.figures["notes"]
-    # Without -u, they would go on to the first that breaks.
-    assert note.startswith("2 users held within the bound; at 4 users broke: only 3 of them could connect")
-
-
-def test_a_shape_has_defaults_of_its_own(tmp_path: Path) -> None:
-    with FalseServer() as server:
-        spike = ("--shape", "spike", "-u", "30", "-t", "15s", "--host", server.url, *BUSY)
-        done = run(tmp_path, *spike, "WebsocketUser")
-    # All of it at once, without -r; by one a second there would be seven in the middle.
-    assert most_connected(done) == 30
-
-
-def test_a_storm_kills_an_instance_and_its_users_come_back_elsewhere(tmp_path: Path) -> None:
-    with FalseServer() as first, FalseServer() as second:
-        instances = ("--instances", f"{first.url},{second.url}")
-        storm = ("--shape", "storm", "-u", "6", "-r", "6", "-t", "12s", "--kill-pid", str(second.pid))
-        done = run(tmp_path, *storm, *instances, *BUSY, "WebsocketUser")
-        assert second.returncode == -signal.SIGKILL
-    assert done.figures["counters"]["disconnects"] == 3
-    assert sum(times["count"] for key, times in done.figures["times"].items() if "reconnect" in key) == 3
-    assert any("was killed after" in note for note in done.figures["notes"])
 
 
 @pytest.mark.parametrize(
@@ -297,33 +138,6 @@ def test_a_wrong_host_and_a_server_that_is_down_are_one_line_each(tmp_path: Path
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("workers", [False, True])
-def test_a_wrong_token_is_one_line_and_ends_the_run(
-    instance: Instance, workers: bool, tmp_path: Path
-) -> None:
-    began = time.monotonic()
-    arguments = ("-u", "3", "-r", "3", "-t", "40s", "--host", instance.url, "WebsocketUser")
-    several = two_workers() if workers else ()
-    done = run(tmp_path, *arguments, *several, secret="another-secret-of-another-fleet-0123456789")
-    assert time.monotonic() - began < 35
-    assert done.status == 1
-    told = "the server refused the token (invalid-token): set WEBUI_SECRET_KEY to the server's"
-    assert lines_of(done, "ERROR/load") == [f"{instance.url}: {told}"]
-    assert "Traceback" not in done.output
-
-
-def test_a_server_killed_in_the_middle_is_told_and_the_figures_are_kept(tmp_path: Path) -> None:
-    with FalseServer() as server:
-        storm = ("--shape", "storm", "-t", "12s", "--kill-pid", str(server.pid))
-        done = run(tmp_path, "-u", "3", "-r", "3", *storm, "--host", server.url, *BUSY, "WebsocketUser")
-    told = lines_of(done, "ERROR/load")
-    assert f"{server.url}: the server closed the connection without a word: was it killed?" in told
-    assert len(told) == len(set(told))
-    assert done.figures["counters"]["acks"] > 0
-    assert done.figures["counters"]["disconnects"] == 3
-    assert done.figures["counters"]["lost"] == 0
-
-
 def test_the_page_needs_nothing_but_a_browser(instance: Instance, tmp_path: Path) -> None:
     page, text = tmp_path / "load.html", tmp_path / "load.md"
     reports = ("--report-html", str(page), "--report-md", str(text), "--watch-pid", str(instance.pid))
@@ -357,7 +171,3 @@ def test_what_an_option_may_be_is_said(arguments: tuple[str, ...], told: str, tm
     assert done.status != 0
     assert told in done.output
     assert "Traceback" not in done.output
-
-
-def lines_of(done: Run, mark: str) -> list[str]:
-    return [line.partition(": ")[2] for line in done.output.splitlines() if mark in line]
