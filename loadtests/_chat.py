@@ -19,8 +19,6 @@ from loadtests._ledger import Inbox, Stream
 
 BACKOFF_SECONDS = (1.0, 5.0)
 """As Socket.IO clients wait by default before they come back: doubled each time, up to the second, by ± half."""
-FINAL_CODES = ("4001", "4002", "4003", "4004", "4011")
-"""Closing codes after which a client does not come back by itself."""
 MAX_OVERDUE = 100
 """Typings that a user makes up for after a stall; what is beyond is counted as skipped."""
 
@@ -57,19 +55,18 @@ class ChatUser(User):
         """One connection from its opening to its end, and the pause after it."""
         try:
             self._session()
-            pause = random.uniform(0.5, 1.5) * self._lab.options.idle_seconds
+            self._lab.idle += 1
+            try:
+                gevent.sleep(random.uniform(0.5, 1.5) * self._lab.options.idle_seconds)
+            finally:
+                self._lab.idle -= 1
         except Refused as error:
             self._lab.failed(error)
-            self._give_up()
+            self._lab.recorder.count("refused")
             raise StopUser from None
         except LoadError as error:
             self._lab.failed(error)
-            if isinstance(error, Disconnected):
-                self._lab.recorder.count("disconnects")
-            if self._lost_at is None:
-                self._lost_at = _clock.now()
-            pause = self._backoff()
-        gevent.sleep(pause)
+            gevent.sleep(self._backoff())
 
     def _session(self) -> None:
         options = self._lab.options
@@ -82,6 +79,10 @@ class ChatUser(User):
             self._lab.connected += 1
             try:
                 self._chat(ready, channels, ready + random.uniform(0.5, 1.5) * options.session_seconds)
+            except LoadError:
+                self._lost_at = _clock.now()
+                self._lab.recorder.count("disconnects")
+                raise
             finally:
                 self._lab.connected -= 1
         finally:
@@ -120,7 +121,6 @@ class ChatUser(User):
         if self._lost_at is not None:
             time("reconnect", listed - self._lost_at, self._transport)
             self._lost_at = None
-        self._lab.ever_connected = True
         self._fire("connect", listed - began)
         return [str(channel) for channel in answer["channels"]]
 
@@ -252,11 +252,6 @@ class ChatUser(User):
         if others:
             self._target = random.choice(others)
         return wait
-
-    def _give_up(self) -> None:
-        """When the server refuses everybody there is nothing to measure."""
-        if not self._lab.ever_connected and self.environment.runner is not None:
-            gevent.spawn_later(1, self.environment.runner.quit)
 
     def _fire(self, name: str, seconds: float, error: LoadError | None = None) -> None:
         self.environment.events.request.fire(

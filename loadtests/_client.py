@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gevent
+
 from loadtests import _clock
-from loadtests._errors import AckTimeout, Disconnected, LoadError, ProtocolBroken, Refused
+from loadtests._errors import AckTimeout, Disconnected, LoadError, NotNow, ProtocolBroken, Refused
 from loadtests._http import Target
 from loadtests._packets import Assembler, encode, loads, split_ack_id
 from loadtests._transports import TRANSPORTS, Handshake, UpgradeTransport
+
+PASSING_CODES = ("unavailable", "directory-unavailable", "limit-exceeded")
+"""Of a refused connect: what the server asks to try again later."""
+GOODBYE_SECONDS = 1.0
 
 Handler = Callable[[list[Any]], Any]
 """Takes an event's arguments; what it returns is the ack, if the server wants one."""
@@ -48,7 +54,7 @@ class Client:
         """Socket.IO CONNECT with `auth`; with the transport "upgrade" also the change to websocket.
 
         Raises:
-            Refused: the server's CONNECT_ERROR, with its code and message.
+            Refused, NotNow: the server's CONNECT_ERROR, with its code and message.
             Disconnected: the connection ended, or there was no answer in time.
         """
         self.transport.send(
@@ -101,11 +107,12 @@ class Client:
             self._receive(left)
 
     def close(self) -> None:
-        """Says good-bye and hangs up, without waiting for anything."""
+        """Says good-bye if that goes at once, and hangs up."""
         try:
             if self.sid:
                 self.sid = ""
-                self.transport.send(["41"])
+                with gevent.Timeout(GOODBYE_SECONDS, False):
+                    self.transport.send(["41"])
         except LoadError:
             pass
         self.transport.close()
@@ -140,8 +147,10 @@ class Client:
             self.sid = loads(packet[2:])["sid"]
         elif kind == "44":
             answer = loads(packet[2:])
-            code = (answer.get("data") or {}).get("code", "refused")
-            raise Refused(
+            data = answer.get("data")
+            code = data.get("code", "refused") if isinstance(data, dict) else "refused"
+            kind_of_no = NotNow if code in PASSING_CODES else Refused
+            raise kind_of_no(
                 f"{self._target.url}: the server refused the connect ({code}): {answer.get('message')}"
             )
         elif kind == "41" or packet == "1":

@@ -15,6 +15,10 @@ class Refused(LoadError):
     """The server answered and said no; trying again changes nothing."""
 
 
+class NotNow(LoadError):
+    """The server answered and said no, for now."""
+
+
 class Disconnected(LoadError):
     """The connection ended without the user's doing."""
 

@@ -117,7 +117,7 @@ def _charts(result: Result) -> list[str]:
         chart("Fan-out, from when the sender was due", "ms", times("fan-out")),
         chart("Connect until the first list", "ms", times("connect")),
         chart("Users connected", "users", [Line("connected", gauge("connected", sum))]),
-        chart("Connects and losses", "a second", counts("connects", "disconnects")),
+        chart("Connects, disconnects, errors", "a second", counts("connects", "disconnects", "errors")),
         chart("Sent, acknowledged, delivered", "a second", counts("sent", "acks", "delivered")),
         chart(
             "Lost, duplicate, out of order, late",

@@ -63,15 +63,19 @@ class Recorder:
     _known_errors: set[str] = field(default_factory=set)
     _finished: list[Slice] = field(default_factory=list)
 
-    def time(self, metric: str, seconds: float, transport: str = "") -> None:
-        """One duration. What is negative (clocks of several machines) is counted as such."""
+    def time(self, metric: str, seconds: float, transport: str = "", *, every: float = 0.0) -> None:
+        """One duration. What is negative (clocks of several machines) is counted as such.
+
+        With `every`, what is measured that often: a long one stands for those that it kept from being measured, too.
+        """
         key = f"{metric}|{transport}"
         histogram = self._histograms.get(key)
         if histogram is None:
             histogram = self._histograms[key] = new_histogram()
         if seconds < 0:
             self._counters["negative durations"] += 1
-        histogram.record_value(min(max(int(seconds * 1e6), 1), MAX_SECONDS * 1_000_000))
+        value = min(max(int(seconds * 1e6), 1), MAX_SECONDS * 1_000_000)
+        histogram.record_corrected_value(value, int(every * 1e6))
 
     def count(self, name: str, number: int = 1) -> None:
         self._counters[name] += number

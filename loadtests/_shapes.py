@@ -18,6 +18,8 @@ DEFAULT_BOUND = "fan-out-p99<=0.5"
 """The objective of the shape steps when none is given."""
 FRESH_SECONDS = 4.0
 """Workers report every 3 s: a step is judged by what is surely here."""
+PRESENT_SHARE = 0.95
+"""Of a step's users: fewer that are connected, or idle between two connections, and it did not hold."""
 log = logging.getLogger("load")
 
 Tick = tuple[int, float] | None
@@ -31,6 +33,15 @@ class Shape(LoadTestShape):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def reset_time(self) -> None:
+        """Locust calls it when a test starts: from a web page that may be the second."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def begin(self) -> None:
+        """As if nothing had been yet."""
         self.notes: list[str] = []
 
     @property
@@ -70,16 +81,16 @@ class Ramp(Shape):
 class Steps(Shape):
     """More users at each step until an objective breaks: how many connections hold within the bound."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def begin(self) -> None:
+        super().begin()
         self._step = 0
         self._began = 0.0
         self._began_at = 0.0
         self._held = 0
 
     def tick(self) -> Tick:
-        step, size = float(self.options.step_seconds) + FRESH_SECONDS, int(self.options.step_users)
-        limit = int(self.options.num_users or 0)
+        size, limit = int(self.options.step_users), int(self.options.num_users or 0)
+        step = self._coming + float(self.options.step_seconds) + FRESH_SECONDS
         if not self._step or self.elapsed - self._began >= step:
             if self._step:
                 if broken := self._broken():
@@ -94,6 +105,12 @@ class Steps(Shape):
             return self._end("time was up")
         return self._step * size, self.rate(size)
 
+    @property
+    def _coming(self) -> float:
+        """Seconds until a step's users are all there."""
+        size = int(self.options.step_users)
+        return size / self.rate(size)
+
     def _end(self, why: str) -> Tick:
         line = f"{self._held} users held within the bound; {why}"
         self.notes.append(line)
@@ -101,10 +118,14 @@ class Steps(Shape):
         return None
 
     def _broken(self) -> str:
-        """The first objective that the second half of the step broke, and by what; empty if none."""
+        """What the second half of the step broke, and by what; empty if nothing."""
         lab = Lab.current()
-        seconds = float(self.options.step_seconds)
-        since, until = self._began_at + seconds / 2, self._began_at + seconds + 1
+        seconds, here = float(self.options.step_seconds), self._began_at + self._coming
+        since, until = here + seconds / 2, here + seconds + 1
+        wanted = self._step * int(self.options.step_users)
+        present = sum(lab.collector.gauge(name, since, until) for name in ("connected", "idle"))
+        if present < PRESENT_SHARE * wanted:
+            return f"only {present:.4g} of them could connect"
         for objective in lab.options.objectives or (parse_objective(DEFAULT_BOUND),):
             value = measured(lab, objective, since, until)
             if value is None or value > objective.limit:
@@ -126,8 +147,8 @@ class Spike(Shape):
 class Storm(Shape):
     """All users all the time; in the middle `--kill-pid` is killed, and its users come back elsewhere."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def begin(self) -> None:
+        super().begin()
         self._killed = False
 
     def tick(self) -> Tick:

@@ -1,7 +1,9 @@
 """A Socket.IO server that treats its clients badly on purpose, as a program.
 
 Stock python-socketio with the events that load users send. `lose`, `double` and `reorder` do so to every fifth message,
-`stall` stands still for `STALL_SECONDS` once. Besides: `echo` and `ask` (an event with an ack, bytes welcome), `kick`.
+`stall` stands still for `STALL_SECONDS` once, `refuse` asks the first `REFUSALS` connects to try again later, `full`
+all while `ROOM` are connected. Besides: `echo` and `ask` (an event with an ack, bytes welcome), `kick`, and nobody is
+let in whose auth is "nobody".
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ from typing import Any
 
 import socketio
 import uvicorn
+from socketio import exceptions
 
-FAULTS = ("none", "lose", "double", "reorder", "stall")
+FAULTS = ("none", "lose", "double", "reorder", "stall", "refuse", "full")
+REFUSALS = 3
+ROOM = 3
 STALL_AFTER_SECONDS = 2.0
 STALL_SECONDS = 2.0
 
@@ -25,11 +30,24 @@ def make_app(fault: str) -> socketio.ASGIApp:
     held: list[Any] = []
     first_typing = 0.0
     stalled = False
+    connects = connected = 0
 
     @sio.event
-    async def connect(sid: str, _environ: Any, _auth: Any) -> None:
+    async def connect(sid: str, _environ: Any, auth: Any) -> None:
+        nonlocal connects, connected
+        connects += 1
+        if (fault == "refuse" and connects <= REFUSALS) or (fault == "full" and connected == ROOM):
+            raise exceptions.ConnectionRefusedError("try again in a moment", {"code": "unavailable"})
+        if auth == "nobody":
+            raise exceptions.ConnectionRefusedError("go away", "in words")
+        connected += 1
         await sio.enter_room(sid, "general")
         await sio.emit("user-list", {"user_ids": []}, to=sid)
+
+    @sio.event
+    async def disconnect(_sid: str) -> None:
+        nonlocal connected
+        connected -= 1
 
     @sio.on("user-join")
     async def user_join(_sid: str, _data: Any) -> dict[str, str]:

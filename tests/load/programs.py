@@ -11,7 +11,7 @@ import jwt
 
 from loadtests import _clock
 from loadtests._client import Client, Handler
-from loadtests._errors import Disconnected, LoadError
+from loadtests._errors import Disconnected, LoadError, Refused
 from loadtests._http import parse_target
 from sim.processes.instances import SECRET_KEY
 
@@ -75,6 +75,17 @@ def kicked(url: str, transport: str) -> Any:
     return "still connected"
 
 
+def denied(url: str, transport: str) -> Any:
+    """The server lets nobody in of that name; the error says what it said."""
+    nobody = Client(parse_target(url), transport, {})
+    nobody.open()
+    try:
+        nobody.join("nobody")
+    except Refused as error:
+        return str(error)
+    return "let in"
+
+
 def deaf(url: str, transport: str) -> Any:
     """Does not read for longer than the server waits for a pong."""
     ann = client(url, transport)
@@ -88,7 +99,7 @@ def deaf(url: str, transport: str) -> Any:
 
 
 PROGRAMS: dict[str, Callable[[str, str], Any]] = {
-    each.__name__: each for each in (talk, binary, stay, kicked, deaf)
+    each.__name__: each for each in (talk, binary, stay, kicked, denied, deaf)
 }
 
 if __name__ == "__main__":

@@ -48,5 +48,10 @@ def test_a_close_by_the_server_is_noticed_with_its_reason(stock: FalseServer, tr
     assert "4004: kicked" in drive("kicked", stock.url, transport)
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_refusal_in_words_alone_is_told_as_it_is(stock: FalseServer, transport: str) -> None:
+    assert drive("denied", stock.url, transport).endswith("refused the connect (refused): go away")
+
+
 def test_a_server_that_sends_no_pings_is_given_up(stock: FalseServer) -> None:
     assert "no ping in time" in drive("deaf", stock.url, "websocket")
