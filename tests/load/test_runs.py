@@ -161,6 +161,15 @@ def test_a_wrong_token_is_one_line_and_ends_the_run(instance: Instance, tmp_path
     assert "Traceback" not in done.output
 
 
+def test_a_server_that_knows_no_load_users_is_told_as_that(tmp_path: Path) -> None:
+    with Instance() as server:
+        arguments = ("-u", "1", "-r", "1", "-t", "40s", "--host", server.url, "WebsocketUser")
+        done = run(tmp_path, *arguments, secret=server.secret_key)
+    (told,) = lines_of(done, "ERROR/load")
+    assert "the server does not know load-" in told
+    assert "WEBUI_SECRET_KEY" not in told
+
+
 def test_a_server_killed_in_the_middle_is_told_and_the_figures_are_kept(tmp_path: Path) -> None:
     with FalseServer() as server:
         storm = ("--shape", "storm", "-t", "12s", "--kill-pid", str(server.pid))
