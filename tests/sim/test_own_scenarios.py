@@ -104,6 +104,7 @@ def test_it_takes_nobody_s_name_and_is_not_among_the_simulator_s() -> None:
     ("name", "reason"),
     [
         ("my_races:join-twic", "near it: my_races:join-twice"),
+        ("my_races", "one of your own is MODULE:NAME"),
         ("my_races:xyz", "my_races registers my_races:join-twice"),
         ("my_broken_races:x", "cannot be loaded: ModuleNotFoundError.*nothing_of_that_name"),
         ("no_such_races:x", "cannot be loaded"),
