@@ -190,7 +190,12 @@ class ChatUser(User):
         if error is None:
             return
         code, message = error.get("code"), error.get("message")
-        if code in ("invalid-token", "token-expired", "token-revoked", "unknown-user"):
+        if code == "unknown-user":
+            raise Refused(
+                f"{self._target.url}: the server does not know {self._user_id}: serve a demo, or let its directory"
+                " know all users whose ids begin with load-"
+            )
+        if code in ("invalid-token", "token-expired", "token-revoked"):
             raise Refused(
                 f"{self._target.url}: the server refused the token ({code}): set WEBUI_SECRET_KEY to the server's"
             )

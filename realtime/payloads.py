@@ -64,7 +64,9 @@ def parse(shape: type[P], args: Sequence[Any], *, max_id_length: int) -> P:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in fault["loc"]) or "payload"
-        raise InvalidPayload(f"{where}: {fault['msg']}") from None
+        # pydantic names the class here, which means nothing to a client.
+        said = "Input should be an object" if fault["type"] == "model_type" else fault["msg"]
+        raise InvalidPayload(f"{where}: {said}") from None
     except RecursionError:
         raise InvalidPayload("payload: nested too deeply") from None
     for name in ("channel_id", "message_id", "model"):

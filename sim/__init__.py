@@ -15,3 +15,14 @@ targets; ``cli`` has the commands.
 instances, clients, and a ``proxy`` on every link between them. ``likeness`` finds the messages of one in runs of the
 other, ``confirmation`` tries there what was found here, ``inclusion`` the reverse.
 """
+
+from importlib.util import find_spec
+
+_missing = [
+    name for name in ("aiohttp", "fakeredis", "greenlet", "lupa", "psutil", "rich") if find_spec(name) is None
+]
+if _missing:
+    raise ModuleNotFoundError(
+        f"the simulator needs {', '.join(_missing)}, which the layer alone does not: install the extra sim,"
+        " in the checkout with pip install -e '.[sim]'"
+    )

@@ -94,7 +94,7 @@ def find(name: str) -> Scenario:
         known = {full: each for full, each in _registry.items() if full.startswith(f"{module}:")}
         where = f"{module} registers {', '.join(sorted(known)) or 'none'}"
     else:
-        known, where = scenarios(), "python -m sim list shows all"
+        known, where = scenarios(), "python -m sim list shows all; one of your own is MODULE:NAME"
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)

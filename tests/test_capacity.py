@@ -110,6 +110,16 @@ def test_who_is_online_told_to_all_gives_way_before_anything_else_does() -> None
     assert everyone < first_to_give(COSTS, Habits(), "none")[0]
 
 
+@pytest.mark.parametrize(("words", "beyond"), [(1e-9, False), (1e-3, True)])
+def test_people_for_whom_redis_has_not_cores_enough_are_not_promised_by_more_instances(
+    words: float, beyond: bool
+) -> None:
+    costs = replace(COSTS, word=replace(COSTS.word, redis=words))
+    page = text(Measured(costs, costs, []))
+    (line,) = [line for line in page.splitlines() if line.startswith("- **100,000 people**")]
+    assert ("more of Redis than its one core bears" in line) is beyond
+
+
 def run_of(cores: float, doubts: list[str] | None = None) -> Checked:
     expected = forecast(COSTS, lab_demand(100), 2)
     return Checked(

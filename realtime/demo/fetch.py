@@ -19,6 +19,8 @@ VERSION = "4.8.4"
 BUNDLE = Path(__file__).parent / "page" / "socket.io.esm.min.js"
 COMMAND = "python -m realtime.demo.fetch"
 FETCH_SECONDS = 120
+PATIENCE = ("--fetch-retry-mintimeout=1000", "--fetch-retry-factor=2")
+"""Two more tries after 1 s and 2 s: npm's own 10 s and 60 s would hold up every build where there is no network."""
 
 _MEMBER = f"package/dist/{BUNDLE.name}"
 _BANNER = re.compile(r"Socket\.IO v([0-9.]+)")
@@ -63,7 +65,7 @@ def _pack(folder: Path) -> None:
     command, path = _npm()
     try:
         done = subprocess.run(
-            [*command, "pack", f"socket.io-client@{VERSION}", "--loglevel=error"],
+            [*command, "pack", f"socket.io-client@{VERSION}", "--loglevel=error", *PATIENCE],
             cwd=folder,
             env=os.environ | {"PATH": path},
             stdin=subprocess.DEVNULL,

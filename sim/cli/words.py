@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,24 @@ def lines(report: Report, saved: Path | None) -> str:
         head += ", interrupted"
     body = _coverage(report.coverage)
     if report.first is not None:
-        body += [str(report.first.plan), report.first.message]
+        body += [str(report.first.plan), *_left_out(report.first.plan.skips), report.first.message]
         body += [f"drawn from seed {report.first.seed}: {report.first.config}"] if report.first.config else []
         body += [f"python -m sim replay {shlex.quote(str(saved))}"]
     if report.undisturbed is not None and report.undisturbed.outcome is Outcome.INCONCLUSIVE:
         body += [f"undisturbed: {sentence(report.undisturbed)}"]
     body += [f"the simulator failed: {failure}" for failure in report.failures[:MOST_NAMED]]
     return "\n    ".join([head, *body])
+
+
+def _left_out(skips: Sequence[str]) -> list[str]:
+    """Else a scenario's own words (``bob: None``) would seem to be what the disturbance did."""
+    if not skips:
+        return []
+    more = len(skips) - MOST_NAMED
+    return [
+        f"left out, as it breaks without: {', '.join(skips[:MOST_NAMED])}"
+        + (f" and {more} more" if more > 0 else "")
+    ]
 
 
 def _coverage(coverage: Coverage) -> list[str]:

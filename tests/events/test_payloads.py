@@ -119,6 +119,19 @@ def test_parsing_raises_nothing_but_what_the_client_is_told(shape: Any, args: li
         parse(shape, args, max_id_length=256)
 
 
+@pytest.mark.parametrize(
+    ("shape", "given", "where"),
+    [
+        (Identify, "x", "payload"),
+        (Identify, {"auth": 1}, "auth"),
+        (ChannelEvent, {"channel_id": "a", "data": []}, "data"),
+    ],
+)
+def test_what_is_no_object_is_told_in_words_of_the_protocol(shape: Any, given: Any, where: str) -> None:
+    with pytest.raises(InvalidPayload, match=f"^{where}: Input should be an object$"):
+        parse(shape, [given], max_id_length=10)
+
+
 @given(auth=garbage | almost)
 def test_auth_of_connect_is_never_an_error(auth: Any) -> None:
     token = connect_token(auth)

@@ -105,3 +105,12 @@ def test_a_wrong_token_is_one_line_and_ends_the_run(
     told = "the server refused the token (invalid-token): set WEBUI_SECRET_KEY to the server's"
     assert lines_of(done, "ERROR/load") == [f"{instance.url}: {told}"]
     assert "Traceback" not in done.output
+
+
+def test_a_server_that_knows_no_load_users_is_told_as_that(tmp_path: Path) -> None:
+    with Instance() as server:
+        arguments = ("-u", "1", "-r", "1", "-t", "40s", "--host", server.url, "WebsocketUser")
+        done = run(tmp_path, *arguments, secret=server.secret_key)
+    (told,) = lines_of(done, "ERROR/load")
+    assert "the server does not know load-" in told
+    assert "WEBUI_SECRET_KEY" not in told

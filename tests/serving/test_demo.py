@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,3 +163,15 @@ async def test_without_the_client_page_and_log_say_which_command_brings_it(
 def test_the_page_s_client_is_the_version_that_the_tests_in_node_use() -> None:
     package = json.loads((Path(__file__).parents[1] / "node" / "package.json").read_text())
     assert package["dependencies"]["socket.io-client"] == fetch.VERSION
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="no npm on PATH")
+def test_a_registry_that_cannot_be_reached_is_told_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "BUNDLE", tmp_path / fetch.BUNDLE.name)
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(fetch.BundleMissing, match=f"repeat it with `{fetch.COMMAND}`"):
+        fetch.fetch()
+    assert time.monotonic() - began < 30

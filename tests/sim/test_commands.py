@@ -155,6 +155,13 @@ def test_a_violation_is_printed_with_a_command_that_replays_it() -> None:
     assert "the same run again: violated" in replayed.output
 
 
+def test_what_shrinking_left_out_is_told_beside_what_the_scenario_says_of_it() -> None:
+    said = sim("explore", "cleaner-dies-for-good", "--target", "naive").output
+    saved = json.loads(Path("reports/out/cases/cleaner-dies-for-good-naive.json").read_text())
+    (left_out,) = saved["plan"]["skips"]
+    assert f"    left out, as it breaks without: {left_out}\n    {saved['message']}\n" in said
+
+
 @pytest.mark.parametrize(("target", "schedules"), [("naive", "20"), ("realtime", "6")])
 def test_the_results_are_the_same_whatever_the_number_of_jobs(target: str, schedules: str) -> None:
     arguments = ("explore", RACY, "--target", target, "--schedules", schedules)

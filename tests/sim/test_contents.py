@@ -51,3 +51,9 @@ def test_the_races_that_are_drawn_are_kept_as_cases_and_pages() -> None:
     for name in SHOWN:
         assert (REPORTS / "cases" / f"{name}-naive.json").exists()
         assert (REPORTS / "pages" / f"{name}-naive.html").exists()
+
+
+def test_the_index_that_is_kept_leads_to_every_report() -> None:
+    text = (REPORTS / "index.html").read_text()
+    for path in (*REPORTS.glob("*.md"), *REPORTS.glob("*.svg"), *REPORTS.glob("*.html")):
+        assert path.name == "index.html" or f'href="{path.name}"' in text, path.name

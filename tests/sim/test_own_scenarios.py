@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_a_scenario_of_ones_own_is_run_and_saved_under_its_whole_name() -> None:
     assert find(case.scenario) is mine
 
 
+def test_where_the_extra_is_missing_the_import_says_how_to_install_it() -> None:
+    program = "import sys; sys.modules['fakeredis'] = None; import sim.lab"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "the simulator needs fakeredis" in done.stderr
+    assert "pip install -e '.[sim]'" in done.stderr
+
+
 def test_it_takes_nobody_s_name_and_is_not_among_the_simulator_s() -> None:
     find("my_races:join-twice")
     assert scenarios()["join-twice"].about != "an instance starts"
@@ -95,6 +104,7 @@ def test_it_takes_nobody_s_name_and_is_not_among_the_simulator_s() -> None:
     ("name", "reason"),
     [
         ("my_races:join-twic", "near it: my_races:join-twice"),
+        ("my_races", "one of your own is MODULE:NAME"),
         ("my_races:xyz", "my_races registers my_races:join-twice"),
         ("my_broken_races:x", "cannot be loaded: ModuleNotFoundError.*nothing_of_that_name"),
         ("no_such_races:x", "cannot be loaded"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
+import socketio
 
 from realtime.errors import Close
 from realtime.wire.rooms import Member, Rooms
@@ -35,6 +37,15 @@ async def test_an_empty_room_or_list_of_rooms_is_nobody_and_not_everyone(nobody:
         await instance.manager.emit("secret", None, to=nobody)
         await instance.server.emit("public")
         assert await client.receive() == '42["public"]'
+
+
+@pytest.mark.parametrize("nobody", [[], ""])
+async def test_a_stock_server_takes_the_same_for_everyone_as_the_page_on_moving_says(nobody: Any) -> None:
+    stock = socketio.AsyncServer(async_mode="asgi")
+    with patch.object(stock.manager, "emit", AsyncMock()) as emit:
+        await stock.emit("secret", to=nobody)
+    assert emit.await_args is not None
+    assert emit.await_args.kwargs["room"] is None
 
 
 async def test_only_admitted_sockets_hear_broadcasts_in_the_default_namespace() -> None:

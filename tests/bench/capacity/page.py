@@ -139,7 +139,13 @@ def _summary(measured: Measured, habits: Habits) -> Iterator[str]:
     for users in SIZES:
         found = [needed(costs, habits, "none", users) for costs in both]
         instances = _range(each.instances for each in found if each) if all(found) else "no number of"
-        yield f"- **{users:,} people** online at once: {instances} instances."
+        redis = [each.redis_cores for each in found if each]
+        beyond = (
+            f", and more of Redis than its one core bears: {_range(redis)}"
+            if max(redis, default=0) > REDIS_SHARE
+            else ""
+        )
+        yield f"- **{users:,} people** online at once: {instances} instances{beyond}."
     borne = [first_to_give(costs, habits, "none") for costs in both]
     what = "; or ".join(dict.fromkeys(what for _users, what in borne))
     yield f"- **First to give way**: {what}, at {_range(float(f'{users:.2g}') for users, _what in borne)} people."
