@@ -79,7 +79,7 @@ def _known(record: logging.LogRecord) -> dict[str, str]:
     sid, user = whose()
     named = getattr(record, "sid", "")
     if named and named != sid:
-        sid, user = named, ""
+        sid, user = named, getattr(record, "user", "")
     return {name: value for name, value in (("sid", sid), ("user", user)) if value}
 
 

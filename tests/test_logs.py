@@ -124,7 +124,40 @@ async def test_lines_about_a_socket_from_outside_its_events_name_it_too(kept: Ke
         sid = next(iter(server.sessions)).session.sid
         for _ in range(3):
             await server.emit_to_users("note", "x" * 2000, ["ann"])
-    assert kept.of("reads too slowly")["sid"] == sid
+    slow_line = kept.of("reads too slowly")
+    assert (slow_line["sid"], slow_line["user"]) == (sid, "ann")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"realtime_slow_consumer_seconds": 0.3}, "reads too slowly"),
+        ({"websocket_server_ping_interval": 0.2, "websocket_server_ping_timeout": 0.2}, "left: ping timeout"),
+        ({"realtime_handshake_seconds": 0.3}, "did not join a namespace in time"),
+    ],
+)
+async def test_lines_that_a_timer_brings_about_name_the_socket_and_its_user(
+    settings: dict[str, float], message: str, kept: Kept
+) -> None:
+    def prepare(server: RealtimeServer) -> None:
+        async def leaves(sid: str, reason: str) -> None:
+            logging.getLogger("elsewhere").warning("left: %s", reason)
+            await server.handlers.disconnect(sid, reason)
+
+        server.wire.on("disconnect", leaves)
+
+    joins = "join" not in message
+    made = make_settings(**settings)
+    async with running(made, prepare=prepare) as instance, polling(instance.url) as silent:
+        server, sid = instance.server, silent.sid
+        if joins:
+            token = create_token("ann", made.secret_key, expires_in=60)
+            await silent.post("40" + json.dumps({"token": token}))
+            await until(lambda: len(server.sessions) == 1, what="ann to be signed in")
+            sid = next(iter(server.sessions)).session.sid
+        await until(lambda: not server.wire.connections, what="the connection to be closed")
+    line = kept.of(message)
+    assert (line["sid"], line.get("user")) == (sid, "ann" if joins else None)
 
 
 def test_a_socket_named_by_the_line_itself_is_not_given_another_one_s_user() -> None:
