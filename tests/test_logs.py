@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,31 @@ def test_the_command_logs_in_the_form_of_the_setting(form: str) -> None:
         assert json.loads(line)["logger"] == "realtime.leasing"
     else:
         assert " INFO realtime.leasing: holding the lease api-7~1." in line
+
+
+def test_warnings_and_what_nobody_caught_are_lines_like_all_others() -> None:
+    program = """
+import threading, warnings
+from realtime.logs import configure
+from realtime.settings import load_settings
+configure(load_settings(demo=True, realtime_log_format="json"), level="info")
+warnings.warn("odd")
+def fail():
+    raise ValueError("token=opaque")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "realtime", "realtime"]
+    assert "UserWarning: odd" in lines[0]["message"]
+    for line in lines[1:]:
+        assert line["exception"].endswith("ValueError: token=***")
+    assert done.returncode == 1
 
 
 # What no line says
