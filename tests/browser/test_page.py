@@ -54,6 +54,16 @@ IN_ORDER = """async () => {
   put("mine", 4);
   return [...document.querySelectorAll("#messages .says")].map((each) => each.textContent);
 }"""
+CAME_AFTER_ALL = """async () => {
+  const { Chat } = await import("/demo/chat.js");
+  const chat = new Chat("any", { empty: () => [] });
+  chat.show();
+  const post = { id: "1", kind: "person", author: "A", text: "one", at: 1, done: true };
+  chat.put(post, { waiting: true });
+  chat.put(post);
+  chat.fail("1", "the answer was lost", () => {});
+  return document.querySelectorAll("#messages .failure").length;
+}"""
 TO_THE_END = """() => {
   const scroll = document.getElementById("scroll");
   return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight;
@@ -170,6 +180,10 @@ def test_what_is_written_while_the_server_is_gone_is_kept_in_that_order_when_it_
 def test_what_came_late_stands_where_it_belongs(arrive: Arrive) -> None:
     order = ["read later", "mine", "as it happened", "mine too"]
     assert arrive(user("ann")).page.evaluate(IN_ORDER) == order
+
+
+def test_what_came_though_its_answer_was_lost_is_not_called_unsent(arrive: Arrive) -> None:
+    assert arrive(user("ann")).page.evaluate(CAME_AFTER_ALL) == 0
 
 
 def test_what_the_server_refuses_stays_and_can_be_sent_again(arrive: Arrive, ground: Ground) -> None:

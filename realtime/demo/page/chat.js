@@ -45,6 +45,7 @@ export class Chat {
   // The server did not keep it. It stays, with a button that calls `again`.
   fail(id, failure, again) {
     const post = this.posts.get(id);
+    if (!post.waiting) return; // it did, only its answer was lost
     Object.assign(post, { failure, again });
     this.paint(post);
   }
