@@ -6,6 +6,7 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import socketio
 from fastapi import FastAPI, Response
@@ -124,13 +125,18 @@ class SocketsFirst:
 
 
 class LoopbackOnly:
-    """A demo's tokens can be made by anybody, so only this machine may reach it, whatever address it listens on."""
+    """A demo's tokens can be made by anybody, so only this machine may reach it, whatever address it listens on. Its
+    pages neither: a name of somebody else's that was made to point here gives theirs the same origin ("DNS rebinding").
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or is_loopback((scope.get("server") or ("", None))[0]):
+        here = scope["type"] == "lifespan" or (
+            is_loopback((scope.get("server") or ("", None))[0]) and names_loopback(scope)
+        )
+        if here:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "a demo serves this machine only"})
@@ -144,3 +150,15 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address.startswith("/")  # a unix socket
+
+
+def names_loopback(scope: Scope) -> bool:
+    """Whether the client asked for this machine by a name that always means it. Without a name, it is no browser."""
+    named = next(
+        (value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "localhost"
+    )
+    try:
+        host = urlsplit(f"//{named}").hostname or "nobody"
+    except ValueError:
+        return False
+    return host == "localhost" or host.endswith(".localhost") or is_loopback(host)

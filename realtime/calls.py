@@ -52,9 +52,9 @@ class Emitters:
         self._call_timeout = call_timeout
         self._in_order: KeyedLocks[tuple[str, str]] = KeyedLocks()
         self._awaited: Counter[str] = Counter()
+        """Sids that calls wait for, or are about to."""
         self.counts: Counter[str] = Counter()
         """How many calls timed out."""
-        """Sids that calls wait for, or are about to."""
         self._losses = 0
         """How often instances were lost, or such news may have been missed."""
         self._looking: asyncio.Task[None] | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ from realtime.errors import (
     TokenRevoked,
     UnknownUser,
 )
-from realtime.histogram import Histogram
 from realtime.ids import check_id
 from realtime.log_context import about_user
 from realtime.payloads import ChannelEvent, Identify, Usage, check_plain, connect_token, parse, wants_diffs
@@ -41,7 +39,6 @@ log = logging.getLogger(__name__)
 
 CHANNEL_READS = 3
 """How often at most a sign-in reads channels that change meanwhile."""
-PRESENCE_LAGS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 OWN_JOIN_SECONDS = 0.25
 """How long a new client's first list may wait for the client itself to be on it."""
 
@@ -55,8 +52,6 @@ class Handlers:
         self._wants_diffs: set[str] = set()
         self.sign_ins: Counter[str] = Counter()
         """How often somebody signed in ("ok"), came without a token ("no-token"), or was refused with a code."""
-        self.presence_lag = Histogram(PRESENCE_LAGS)
-        """Seconds from the shared state's answer to a sign-in until this instance heard of it as all instances do."""
 
     def attach(self) -> None:
         wire = self._server.wire
@@ -220,9 +215,7 @@ class Handlers:
         server, sid = self._server, session.sid
         server.manager.admit(sid)
         server.rooms.enter_local(sid, SIGNED_IN)
-        began = time.perf_counter()
         await server.replica.wait_for(registered.epoch, registered.version, OWN_JOIN_SECONDS)
-        self.presence_lag.observe(time.perf_counter() - began)
         await server.audience.greet(session, diffs=sid in self._wants_diffs)
         await server.usage_audience.greet(sid)
 

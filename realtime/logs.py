@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 from realtime.log_context import whose
@@ -79,17 +82,31 @@ def _known(record: logging.LogRecord) -> dict[str, str]:
     sid, user = whose()
     named = getattr(record, "sid", "")
     if named and named != sid:
-        sid, user = named, ""
+        sid, user = named, getattr(record, "user", "")
     return {name: value for name, value in (("sid", sid), ("user", user)) if value}
 
 
 def configure(settings: Settings, *, level: str) -> None:
-    """All that this process logs goes to the standard error, in the form that the settings say."""
+    """All that this process logs goes to the standard error, in the form that the settings say; so do warnings, and
+    what nobody caught."""
     handler = logging.StreamHandler()
     as_json = settings.realtime_log_format == "json"
     handler.setFormatter(JsonLines(settings.realtime_instance_name) if as_json else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda failed: _uncaught(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    error = error or kind()
+    if isinstance(error, Exception):
+        logging.getLogger("realtime").critical("nobody caught this", exc_info=(kind, error, traceback))
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 def guard_loggers() -> None:

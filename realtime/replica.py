@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from realtime.errors import StateUnavailable
+from realtime.histogram import Histogram
 from realtime.state import Change, Snapshot, State
 
 log = logging.getLogger(__name__)
 
 MOST_PENDING = 10_000
+PRESENCE_LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SETTLE_SECONDS = 0.2
 """How long a change may be under way on the subscription before its absence counts as a loss."""
 
@@ -41,17 +44,27 @@ class Difference:
 
 
 class Replica:
-    """``on_difference`` is called, synchronously, after each step that changed the copy."""
+    """``on_difference`` is called, synchronously, after each step that changed the copy. ``now``: the state's time, in
+    seconds."""
 
-    def __init__(self, state: State, on_difference: Callable[[Difference], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        on_difference: Callable[[Difference], None],
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._state = state
         self._on_difference = on_difference
+        self._now = now
         self.epoch = ""
         self.version = 0
         self.users: set[str] = set()
         self.models: set[str] = set()
         self.counts: Counter[str] = Counter()
         """How often a safeguard worked: stale, gap, snapshot, rollback."""
+        self.lag = Histogram(PRESENCE_LAGS)
+        """Seconds from each change of who is online, of any instance, until it was applied here."""
         self._pending: dict[int, Change] = {}
         self._wanted = asyncio.Event()
         self._adopted = asyncio.Event()
@@ -177,6 +190,8 @@ class Replica:
 
     def _advance(self, change: Change) -> None:
         self.version = change.version
+        if change.joins or change.leaves:
+            self.lag.observe(max(0.0, self._now() - change.at_ms / 1000))
         self.users.update(change.joins)
         self.users.difference_update(change.leaves)
         before = len(self.models), bool(change.started)

@@ -92,7 +92,8 @@ class LocalRooms:
                     self._wake.set()
                     break
                 except RealtimeError as error:
-                    log.warning("the rooms of %s could not be registered: %s", sid, error, extra={"sid": sid})
+                    about = {"sid": sid, "user": self._sessions.user_of(sid)}
+                    log.warning("the rooms of %s could not be registered: %s", sid, error, extra=about)
             if self._wake.is_set():
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -117,7 +117,7 @@ class RealtimeServer:
         )
         self.sessions = LocalSessions(self.state, self.leases, cap=settings.realtime_max_sessions_per_user)
         self.wire.user_of = self.sessions.user_of
-        self.replica = Replica(self.state, self._on_difference)
+        self.replica = Replica(self.state, self._on_difference, now=self.clock.time)
         self.repairs = Repairs(
             self.state,
             self.sessions,

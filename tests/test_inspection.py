@@ -383,3 +383,4 @@ async def test_an_empty_redis_is_an_empty_fleet(redis_url: str, redis_prefix: st
     assert "0 users, 0 sessions, 0 instances" in result.stdout
     assert "epoch none, version 0, schema none" in result.stdout
     assert "is it the right Redis, database number and REDIS_KEY_PREFIX?" in result.stdout
+    assert "nothing looks wrong" not in result.stdout

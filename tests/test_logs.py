@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,40 @@ async def test_lines_about_a_socket_from_outside_its_events_name_it_too(kept: Ke
         sid = next(iter(server.sessions)).session.sid
         for _ in range(3):
             await server.emit_to_users("note", "x" * 2000, ["ann"])
-    assert kept.of("reads too slowly")["sid"] == sid
+    slow_line = kept.of("reads too slowly")
+    assert (slow_line["sid"], slow_line["user"]) == (sid, "ann")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"realtime_slow_consumer_seconds": 0.3}, "reads too slowly"),
+        ({"websocket_server_ping_interval": 0.2, "websocket_server_ping_timeout": 0.2}, "left: ping timeout"),
+        ({"realtime_handshake_seconds": 0.3}, "did not join a namespace in time"),
+    ],
+)
+async def test_lines_that_a_timer_brings_about_name_the_socket_and_its_user(
+    settings: dict[str, float], message: str, kept: Kept
+) -> None:
+    def prepare(server: RealtimeServer) -> None:
+        async def leaves(sid: str, reason: str) -> None:
+            logging.getLogger("elsewhere").warning("left: %s", reason)
+            await server.handlers.disconnect(sid, reason)
+
+        server.wire.on("disconnect", leaves)
+
+    joins = "join" not in message
+    made = make_settings(**settings)
+    async with running(made, prepare=prepare) as instance, polling(instance.url) as silent:
+        server, sid = instance.server, silent.sid
+        if joins:
+            token = create_token("ann", made.secret_key, expires_in=60)
+            await silent.post("40" + json.dumps({"token": token}))
+            await until(lambda: len(server.sessions) == 1, what="ann to be signed in")
+            sid = next(iter(server.sessions)).session.sid
+        await until(lambda: not server.wire.connections, what="the connection to be closed")
+    line = kept.of(message)
+    assert (line["sid"], line.get("user")) == (sid, "ann" if joins else None)
 
 
 def test_a_socket_named_by_the_line_itself_is_not_given_another_one_s_user() -> None:
@@ -154,6 +188,31 @@ def test_the_command_logs_in_the_form_of_the_setting(form: str) -> None:
         assert json.loads(line)["logger"] == "realtime.leasing"
     else:
         assert " INFO realtime.leasing: holding the lease api-7~1." in line
+
+
+def test_warnings_and_what_nobody_caught_are_lines_like_all_others() -> None:
+    program = """
+import threading, warnings
+from realtime.logs import configure
+from realtime.settings import load_settings
+configure(load_settings(demo=True, realtime_log_format="json"), level="info")
+warnings.warn("odd")
+def fail():
+    raise ValueError("token=opaque")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "realtime", "realtime"]
+    assert "UserWarning: odd" in lines[0]["message"]
+    for line in lines[1:]:
+        assert line["exception"].endswith("ValueError: token=***")
+    assert done.returncode == 1
 
 
 # What no line says

@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -538,6 +538,30 @@ def test_a_snapshot_says_what_it_changed_and_what_may_have_been_missed() -> None
         truth.begin_epoch()
         assert await seen() == Difference(rooms_changed=True, fresh=True, missed=True)
         assert len(told) == copy.counts["snapshot"] == 4
+        task.cancel()
+
+    run(scenario)
+
+
+def test_how_late_joins_and_leaves_are_applied_is_measured_from_when_they_were_made() -> None:
+    async def scenario() -> None:
+        truth = Truth()
+        copy = Replica(cast(State, truth), lambda _difference: None, now=lambda: 1000.0)
+        task = asyncio.create_task(copy.run())
+        truth.ready()
+        await steps()
+        truth.toggle("ann")
+        copy.apply(replace(truth.channel.pop(), at_ms=999_980))
+        truth.toggle_model("m")  # says nothing of presence
+        copy.apply(replace(truth.channel.pop(), at_ms=0))
+        truth.toggle("ann")
+        late = truth.channel.pop()
+        truth.toggle("bob")
+        copy.apply(replace(truth.channel.pop(), at_ms=1_000_001))  # a clock that is a little behind
+        assert sum(copy.lag.counts) == 1, "it waits for the one before it"
+        copy.apply(replace(late, at_ms=998_000))
+        assert sum(copy.lag.counts) == 3
+        assert copy.lag.sum == pytest.approx(0.02 + 2.0 + 0.0)
         task.cancel()
 
     run(scenario)

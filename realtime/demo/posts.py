@@ -1,7 +1,7 @@
 """What was said in the demo's chats: a log of posts in the message store, which itself knows single messages only.
 
 A chat's log is one message of the store, a line of JSON for each post. Appending to it is atomic, so posts of several
-instances never overwrite each other; a post that is sent twice stands there twice and is read once. The text of an
+instances never overwrite each other; of two with one id, sent at the same time, the first is read. The text of an
 answer that is streamed is not in the log: the event emitter keeps it, as a message of its own.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -44,23 +45,29 @@ class Posts:
     def __init__(self, store: MessageStore) -> None:
         self._store = store
 
-    async def add(self, chat: str, post: Post) -> None:
-        """Raises ``LimitExceeded`` when the chat is full, and as the store does."""
-        log = await self._store.read(chat, LOG)
-        if log is not None and len(log.text) > LONGEST_LOG:
+    async def add(self, chat: str, post: Post) -> Post:
+        """Returns what is kept under the post's id: this, unless there is one already. Raises ``LimitExceeded`` when
+        the chat is full, and as the store does."""
+        log = await self._log(chat)
+        if json.dumps(post.id) in log:
+            for kept in _posts_in(log):
+                if kept.id == post.id:
+                    return kept
+        if len(log) > LONGEST_LOG:
             raise LimitExceeded("this chat of the demo is full: stop the demo and remove its database")
         await self._store.append(chat, LOG, json.dumps(asdict(post)) + "\n")
+        return post
 
     async def latest(self, chat: str) -> list[dict[str, Any]]:
         """The last posts, oldest first: ``{"id", "kind", "author", "text", "at", "done"}``."""
-        log = await self._store.read(chat, LOG)
-        if log is None:
-            return []
         once: dict[str, Post] = {}
-        for line in log.text.splitlines():
-            post = Post(**json.loads(line))
+        for post in _posts_in(await self._log(chat)):
             once.setdefault(post.id, post)
         return [await self._whole(chat, post) for post in list(once.values())[-SHOWN:]]
+
+    async def _log(self, chat: str) -> str:
+        kept = await self._store.read(chat, LOG)
+        return "" if kept is None else kept.text
 
     async def _whole(self, chat: str, post: Post) -> dict[str, Any]:
         if post.text is not None:
@@ -68,3 +75,7 @@ class Posts:
         kept = await self._store.read(chat, post.id)
         text, statuses = (kept.text, kept.statuses) if kept is not None else ("", ())
         return asdict(post) | {"text": text, "done": any(status.get("done") for status in statuses)}
+
+
+def _posts_in(log: str) -> Iterator[Post]:
+    return (Post(**json.loads(line)) for line in log.splitlines())

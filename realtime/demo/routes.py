@@ -54,7 +54,7 @@ _STATUS: dict[type[RealtimeError], int] = {
     LimitExceeded: 429,
     DirectoryUnavailable: 503,
 }
-_FILES = {path.name for path in PAGE.iterdir() if path.suffix in (".js", ".css")} | {BUNDLE.name}
+_FILES = {path.name for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".svg")} | {BUNDLE.name}
 
 
 class Name(BaseModel):
@@ -130,21 +130,22 @@ class Demo:
         return {"posts": await self._posts.latest(await self._chat(chat, user_id))}
 
     async def add_post(self, body: NewPost, authorization: Authorization = "") -> dict[str, Any]:
-        """Keeps a post and tells the channel's members, or the user's own tabs and the assistant."""
+        """Keeps a post and tells the channel's members, or the user's own tabs and the assistant. Returns ``{"post"}``:
+        as it is kept, which is the first of that id."""
         user_id = self._user(authorization)
         chat = await self._chat(body.chat, user_id)
         post = new_post(body.id, user_id, check_text(body.text, what="text"))
         if body.chat != ASSISTANT:
-            await self._publish(chat, post)
-            return {"posted": post.id}
+            return {"post": await self._publish(chat, post)}
         check_id(body.session_id, what="session_id")
-        if not self._assistant.check_free(user_id, post.id):
-            return {"posted": post.id}
-        await self._posts.add(chat, post)
-        emit = self._server.get_event_emitter({"user_id": user_id, "chat_id": chat, "message_id": post.id})
-        await emit({"type": "post", "data": asdict(post) | {"done": True}})
-        self._assistant.ask(Question(post.id, user_id, body.session_id, chat, body.text))
-        return {"posted": post.id}
+        if self._assistant.check_free(user_id, post.id):
+            post = await self._posts.add(chat, post)
+            emit = self._server.get_event_emitter(
+                {"user_id": user_id, "chat_id": chat, "message_id": post.id}
+            )
+            await emit({"type": "post", "data": _whole(post)})
+            self._assistant.ask(Question(post.id, user_id, body.session_id, chat, body.text))
+        return {"post": _whole(post)}
 
     async def instance(self, _sid: str, *_args: Any) -> dict[str, str]:
         """Which instance the socket that asks is connected to."""
@@ -154,11 +155,11 @@ class Demo:
         post_id = f"shared-{secrets.token_hex(8)}"
         await self._publish(DEMO_CHANNEL, new_post(post_id, author, text, kind="assistant"))
 
-    async def _publish(self, channel: str, post: Post) -> None:
-        await self._posts.add(channel, post)
-        payload = {"channel_id": channel, "message_id": post.id}
-        event = {"type": "post", "data": asdict(post) | {"done": True}}
-        await self._server.wire.emit("channel-events", payload | {"data": event}, room=f"channel:{channel}")
+    async def _publish(self, channel: str, post: Post) -> dict[str, Any]:
+        whole = _whole(await self._posts.add(channel, post))
+        payload = {"channel_id": channel, "message_id": post.id, "data": {"type": "post", "data": whole}}
+        await self._server.wire.emit("channel-events", payload, room=f"channel:{channel}")
+        return whole
 
     def _user(self, authorization: str) -> str:
         scheme, _, token = authorization.partition(" ")
@@ -172,6 +173,10 @@ class Demo:
         if chat not in await self._directory.channels(user_id):
             raise Forbidden(f"not a member of the channel {chat}")
         return chat
+
+
+def _whole(post: Post) -> dict[str, Any]:
+    return asdict(post) | {"done": True}
 
 
 async def _explain(_request: Request, error: Exception) -> Response:

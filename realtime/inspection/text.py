@@ -50,8 +50,9 @@ def _lines(view: View) -> Iterator[str]:
     yield ""
     if not view.schema:
         yield "nothing was ever registered here: is it the right Redis, database number and REDIS_KEY_PREFIX?"
-    if not view.findings:
+    elif not view.findings:
         yield "nothing looks wrong"
+    if not view.findings:
         return
     yield f"{len(view.findings)} {'thing looks' if len(view.findings) == 1 else 'things look'} wrong:"
     yield from _few([f"  {each.code}: {each.text}" for each in view.findings])

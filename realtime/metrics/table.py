@@ -234,8 +234,8 @@ def _metrics() -> Iterator[Metric]:
     yield metric(
         histogram,
         "presence_lag_seconds",
-        "from a sign-in's registration until this instance hears of it as the others do; the wait ends at 0.25",
-        lambda s: s.handlers.presence_lag,
+        "from a join or leave on any instance, by Redis' clock, until this one hears of it; a snapshot's are not in it",
+        lambda s: s.replica.lag,
     )
     yield metric(
         gauge, "users_online", "on all instances, as this one has heard", lambda s: _one(len(s.replica.users))

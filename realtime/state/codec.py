@@ -64,9 +64,10 @@ def parse_session(sid: str, record: str) -> Session:
 
 def parse_change(message: bytes) -> Change:
     """A message of the channel ``changes``; raises ``ValueError`` if it is none."""
-    epoch, version, *lines = message.decode().split("\n")
-    if not (version.isascii() and version.isdigit()):
-        raise ValueError(f"a change without a version: {version[:40]!r}")
+    epoch, version, at_ms, *lines = message.decode().split("\n")
+    for number in (version, at_ms):
+        if not (number.isascii() and number.isdigit()):
+            raise ValueError(f"a change without a version and a time: {number[:40]!r}")
     fields: dict[str, list[str]] = {}
     rooms_changed = False
     for line in lines:
@@ -77,6 +78,7 @@ def parse_change(message: bytes) -> Change:
     return Change(
         epoch=epoch,
         version=int(version),
+        at_ms=int(at_ms),
         rooms_changed=rooms_changed,
         **{name: tuple(values) for name, values in fields.items()},
     )

@@ -322,6 +322,7 @@ class MemoryState:
         change = Change(
             epoch=self._epoch,
             version=self._version + 1,
+            at_ms=self._now(),
             joins=joins,
             leaves=leaves,
             started=tuple(delta.started),

@@ -6,7 +6,7 @@ Times are unix milliseconds by the state's own clock (Redis' ``TIME``), whatever
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -89,10 +89,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One version's difference. Order of versions is order of changes, on all instances."""
+    """One version's difference. Order of versions is order of changes, on all instances. ``at_ms``: when it was."""
 
     epoch: str
     version: int
+    at_ms: int = field(default=0, compare=False, kw_only=True)
     joins: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
     started: tuple[str, ...] = ()

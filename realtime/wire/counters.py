@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -82,9 +83,9 @@ class QuietLog:
         self._interval = interval
         self._last: dict[str, tuple[float, int]] = {}
 
-    def warning(self, kind: str, message: str, *args: object, sid: str = "") -> None:
-        """Log under `kind`: one of a few fixed words, for each kind is remembered for ever. `sid`: the socket it is
-        about.
+    def warning(self, kind: str, message: str, *args: object, about: Mapping[str, str] | None = None) -> None:
+        """Log under `kind`: one of a few fixed words, for each kind is remembered for ever. `about`: the fields of the
+        line, as `WireServer.about` gives them.
         """
         now = time.monotonic()
         last, left_out = self._last.get(kind, (float("-inf"), 0))
@@ -95,4 +96,4 @@ class QuietLog:
         if left_out:
             message += " (and %d more like this since the last such line)"
             args = (*args, left_out)
-        self._logger.warning(message, *args, extra={"sid": sid})
+        self._logger.warning(message, *args, extra=about)

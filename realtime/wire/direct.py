@@ -101,7 +101,10 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         try:
             message = data.decode() if kind == "text" else data
         except UnicodeDecodeError:
-            self.logger.info("Closing a websocket that sent text which is not UTF-8.")
+            self.logger.info(
+                "Closing a websocket that sent text which is not UTF-8.",
+                extra=self.line.about() if self.line is not None else None,
+            )
             self.conn.fail(_INVALID_TEXT, "invalid UTF-8")
             self.handle_parser_exception()
             return

@@ -27,8 +27,9 @@ from .websocket import WireWebSocket
 class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
     """An Engine.IO server made of `WireSocket`s, whose session ids begin with `tag`. `gone` is called at once with
     every session that ends and why, `refuse` with one that is beyond its limits, to close it, `message` with what a
-    client sent, `strayed` with the tag of another instance whose session was asked for here. With `direct` sessions
-    read and write their websockets themselves, where the web server offers it.
+    client sent, `strayed` with the tag of another instance whose session was asked for here; `about` gives the fields
+    of a log line about a session. With `direct` sessions read and write their websockets themselves, where the web
+    server offers it.
     """
 
     sockets: dict[str, WireSocket]
@@ -42,6 +43,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         refuse: Callable[[str, Close], None],
         message: Callable[[str, Any], None],
         strayed: Callable[[str], None],
+        about: Callable[[str], dict[str, str]],
         limits: Limits,
         direct: bool,
         logger: logging.Logger,
@@ -54,6 +56,7 @@ class WireEngine(engineio.AsyncServer):  # type: ignore[misc]  # no stubs exist
         self.message = message
         self.tag = tag
         self.strayed = strayed
+        self.about = about
         self.limits = limits
         self.direct = direct
         self.flush = Flush()

@@ -33,6 +33,9 @@ class Session(Protocol):
     def overflowed(self) -> None:
         """More waits for the client than may."""
 
+    def about(self) -> dict[str, str]:
+        """Fields of a log line about it."""
+
 
 class Flush:
     """Writes at the end of a turn of the loop what was sent in it, in order: several messages to a client leave in one
@@ -140,7 +143,7 @@ class Line:
             self._transport.write(framed)
         except Exception as error:
             # Whoever sends goes on: what others are to get must not be lost with it.
-            logger.error("A websocket could not be written: %r", error, exc_info=error)
+            logger.error("A websocket could not be written: %r", error, exc_info=error, extra=self.about())
             self.abort()
 
     def overflowed(self) -> None:
@@ -200,6 +203,9 @@ class Line:
 
     def counted(self) -> None:
         self._session.counted()
+
+    def about(self) -> dict[str, str]:
+        return self._session.about()
 
     def _end(self) -> None:
         self._closed = True

@@ -95,6 +95,7 @@ class WireServer(Handling, socketio.AsyncServer):
             direct=self._direct,
             tag=self._tag,
             strayed=self._strayed,
+            about=self.about,
         )
 
     # --- life
@@ -135,6 +136,14 @@ class WireServer(Handling, socketio.AsyncServer):
     def member_of(self, eio_sid: str, namespace: str) -> Member | None:
         connection = self.connections.get(eio_sid)
         return None if connection is None else connection.members.get(namespace)
+
+    def about(self, eio_sid: str) -> dict[str, str]:
+        """For log lines that a timer or a transport writes, outside of the lane: the connection's socket and whose it
+        is; while it has none, the session.
+        """
+        connection = self.connections.get(eio_sid)
+        sid = connection.sid if connection is not None else ""
+        return {"sid": sid or eio_sid, "user": self.user_of(sid)}
 
     async def get_session(self, sid: str, namespace: str | None = None) -> dict[str, Any]:
         """Replaces AsyncServer.get_session, which cannot find it in a disconnect handler after the transport
@@ -303,7 +312,7 @@ class WireServer(Handling, socketio.AsyncServer):
         except MalformedPacketError as error:
             self.counters.packets_malformed += 1
             logger.info(
-                "Closing %s, which sent a malformed packet: %s", eio_sid, error, extra={"sid": connection.sid}
+                "Closing %s, which sent a malformed packet: %s", eio_sid, error, extra=self.about(eio_sid)
             )
             connection.socket.shut(
                 self.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet"
@@ -357,14 +366,18 @@ class WireServer(Handling, socketio.AsyncServer):
             "%s reads too slowly: %d bytes wait for it. It is closed.",
             connection.eio_sid,
             connection.socket.queue.waiting,
-            sid=connection.sid,
+            about=self.about(connection.eio_sid),
         )
         connection.socket.queue.drop()
         self.close_connection(connection.eio_sid, Close.SLOW_CONSUMER)
 
     def _never_joined(self, connection: Connection) -> None:
         self.counters.handshakes_expired += 1
-        logger.info("Closing %s, which did not join a namespace in time.", connection.eio_sid)
+        logger.info(
+            "Closing %s, which did not join a namespace in time.",
+            connection.eio_sid,
+            extra=self.about(connection.eio_sid),
+        )
         connection.socket.shut(
             self.reason.SERVER_DISCONNECT, code=_POLICY_VIOLATION, reason="no CONNECT in time"
         )
@@ -377,7 +390,11 @@ class WireServer(Handling, socketio.AsyncServer):
 
     def _worker_lost(self, eio_sid: str) -> None:
         self.counters.lane_workers_lost += 1
-        logger.error("The task that handles the events of %s was ended from outside; closing it.", eio_sid)
+        logger.error(
+            "The task that handles the events of %s was ended from outside; closing it.",
+            eio_sid,
+            extra=self.about(eio_sid),
+        )
         self.close_connection(eio_sid, Close.HANDLER_FAILED)
 
     def _job_failed(self, error: BaseException) -> None:

@@ -208,7 +208,9 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         try:
             came = packet.Packet(encoded_packet=data)
         except Exception as error:  # whatever a decoder makes of hostile input
-            self.server.logger.info("%s: a packet that cannot be decoded: %r", self.sid, error)
+            self.server.logger.info(
+                "%s: a packet that cannot be decoded: %r", self.sid, error, extra=self.about()
+            )
             self._malformed()
         else:
             self._hear(came.packet_type, came.data)
@@ -225,6 +227,10 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         """The websocket's own pings and pongs count as packets do, and so do fragments."""
         if not self.closing and not self.packets.take(asyncio.get_running_loop().time()):
             self.server.refuse(self.sid, Close.FLOODING)
+
+    def about(self) -> dict[str, str]:
+        """Fields of a log line about it."""
+        return self.server.about(str(self.sid))
 
     def overflowed(self) -> None:
         """More waits for the client than may."""
@@ -375,7 +381,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
             self.connected = False
             await super()._websocket_handler(ws)
         except Exception as error:
-            self.server.logger.info("%s: websocket ended by %r", self.sid, error)
+            self.server.logger.info("%s: websocket ended by %r", self.sid, error, extra=self.about())
             if self.upgraded:
                 self.shut(self.server.reason.TRANSPORT_ERROR, code=PROTOCOL_ERROR, reason="malformed packet")
                 await ws.close()

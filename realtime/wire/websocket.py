@@ -91,4 +91,6 @@ class WireWebSocket(asgi.WebSocket):  # type: ignore[misc]  # no stubs exist
             async with asyncio.timeout(session.linger):
                 await self.asgi_send(message)
         except Exception as error:
-            session.server.logger.debug("%s: closing a closed websocket: %r", session.sid, error)
+            session.server.logger.debug(
+                "%s: closing a closed websocket: %r", session.sid, error, extra=session.about()
+            )

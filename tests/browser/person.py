@@ -63,9 +63,9 @@ class Person:
     def sees_online(self, *names: str) -> None:
         expect(self.online).to_have_text(sorted(names))
 
-    def sees(self, text: str) -> None:
-        """Once, and not twice."""
-        expect(self.says.filter(has_text=text)).to_have_count(1)
+    def sees(self, text: str, *, times: int = 1) -> None:
+        """So often, and no more."""
+        expect(self.says.filter(has_text=text)).to_have_count(times)
 
 
 def _is_fault(text: str) -> bool:

@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 BACK_SECONDS = 10.0
 LEFT_SECONDS = 8.0
 """Well below the pings, after which anybody is missed."""
+LONGER_THAN_A_REQUEST_IS_TRIED_MS = 7000
+ASKED_AGAIN_MS = 3000
 MADE_UP = "How does a word get to every tab of mine?"
 SHARE = "Share a thought with everybody"
 
@@ -40,6 +42,34 @@ READ_AHEAD = """async () => {
   chat.stream("1", { content: " three", at: 7 });
   return chat.posts.get("1").text;
 }"""
+IN_ORDER = """async () => {
+  const { Chat } = await import("/demo/chat.js");
+  const chat = new Chat("any", { empty: () => [] });
+  chat.show();
+  const put = (id, at, options) => chat.put({ id, kind: "person", author: "A", text: id, at, done: true }, options);
+  put("mine", 1, { waiting: true });
+  put("as it happened", 5);
+  put("read later", 3, { old: true });
+  put("mine too", 2, { waiting: true });
+  put("mine", 4);
+  return [...document.querySelectorAll("#messages .says")].map((each) => each.textContent);
+}"""
+CAME_AFTER_ALL = """async () => {
+  const { Chat } = await import("/demo/chat.js");
+  const chat = new Chat("any", { empty: () => [] });
+  chat.show();
+  const post = { id: "1", kind: "person", author: "A", text: "one", at: 1, done: true };
+  chat.put(post, { waiting: true });
+  chat.put(post);
+  chat.fail("1", "the answer was lost", () => {});
+  return document.querySelectorAll("#messages .failure").length;
+}"""
+TO_THE_END = """() => {
+  const scroll = document.getElementById("scroll");
+  return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight;
+}"""
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True}
 FOCUSED = """() => {
   const at = document.activeElement;
   const style = getComputedStyle(at);
@@ -121,6 +151,78 @@ def test_what_is_sent_while_nothing_answers_arrives_once_when_something_does(
         person.sees(text)
 
 
+def test_what_is_written_while_the_server_is_gone_is_kept_in_that_order_when_it_is_back(
+    arrive: Arrive, ground: Ground
+) -> None:
+    instance = ground.instances[1]
+    ann, mark = arrive(user("ann"), instance.url), secrets.token_hex(4)
+    instance.kill()
+    try:
+        expect(ann.page.locator("#connection-state")).to_have_text("Reconnecting")
+        for number in range(3):
+            ann.send(f"{number} {mark}")
+        ann.open("ideas")
+        ann.send(f"3 {mark}")
+        ann.page.wait_for_timeout(LONGER_THAN_A_REQUEST_IS_TRIED_MS)
+        expect(ann.page.locator(".post.waiting .state")).to_have_text("sending")
+    finally:
+        instance.start()
+    ann.connected()
+    expect(ann.page.locator(".post.waiting")).to_have_count(0)
+    bob = arrive(user("bob"))
+    for person in (ann, bob):
+        person.open("general")
+        expect(person.says.filter(has_text=mark)).to_have_text([f"{number} {mark}" for number in range(3)])
+        person.open("ideas")
+        person.sees(f"3 {mark}")
+
+
+def test_what_came_late_stands_where_it_belongs(arrive: Arrive) -> None:
+    order = ["read later", "mine", "as it happened", "mine too"]
+    assert arrive(user("ann")).page.evaluate(IN_ORDER) == order
+
+
+def test_what_came_though_its_answer_was_lost_is_not_called_unsent(arrive: Arrive) -> None:
+    assert arrive(user("ann")).page.evaluate(CAME_AFTER_ALL) == 0
+
+
+def test_what_the_server_refuses_stays_and_can_be_sent_again(arrive: Arrive, ground: Ground) -> None:
+    ann = arrive(user("ann"), ground.instances[0].url)
+    ann.open("assistant")
+    ann.send(MADE_UP)
+    expect(ann.page.locator(".assistant .state")).to_have_text("answering")
+    ann.send("And a second question")
+    refused = ann.page.locator(".failure")
+    expect(refused).to_contain_text("Not sent: the assistant is still answering you")
+    finished(ann)
+    refused.get_by_role("button", name="Send again").click()
+    expect(refused).to_have_count(0)
+    expect(ann.says.last).to_contain_text("You asked: “And a second question”")
+    ann.sees("And a second question", times=2)
+
+
+def test_what_was_missed_while_connected_is_read_when_the_chat_is_opened(arrive: Arrive) -> None:
+    text = f"missed {secrets.token_hex(4)}"
+
+    def without_that(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: None if text in str(message) else socket.send(message))
+
+    ann, bob = arrive(user("ann")), arrive(user("bob"))
+    ann.page.route_web_socket("**/*", without_that)
+    ann.page.reload()
+    ann.connected()
+    for last in (text, "and this came"):
+        bob.send(last)
+        bob.sees(last)
+    ann.sees("and this came")
+    ann.sees(text, times=0)
+    ann.open("ideas")
+    ann.open("general")
+    ann.sees(text)
+    assert ann.says.all_inner_texts()[-2:] == [text, "and this came"]
+
+
 def test_the_assistant_streams_word_by_word_and_nothing_moves(arrive: Arrive) -> None:
     ann, bob = arrive(user("ann")), arrive(user("bob"))
     ann.open("assistant")
@@ -156,6 +258,27 @@ def test_the_assistant_posts_for_somebody_only_if_they_say_yes(arrive: Arrive) -
     ann.page.get_by_role("button", name="Yes, post it").click()
     expect(ann.says.last).to_contain_text("You said yes: it is in general now.")
     expect(shared).to_have_count(1)
+
+
+def test_a_question_stays_open_while_the_connection_is_lost_and_its_answer_counts(arrive: Arrive) -> None:
+    sockets: list[WebSocketRoute] = []
+
+    def through(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    ann = arrive(user("ann"))
+    ann.page.route_web_socket("**/*", through)
+    ann.page.reload()
+    ann.connected().open("assistant")
+    ann.send(SHARE)
+    expect(ann.page.get_by_role("dialog")).to_be_visible()
+    sockets[-1].close()
+    expect(ann.page.locator("#toast")).to_contain_text("Connected again")
+    ann.page.wait_for_timeout(ASKED_AGAIN_MS)
+    expect(ann.page.locator(".assistant .state")).to_have_text("waiting for you")
+    ann.page.get_by_role("button", name="Yes, post it").click()
+    expect(ann.says.last).to_contain_text("You said yes: it is in general now.")
 
 
 def test_polling_only_works_by_the_switch(arrive: Arrive, ground: Ground) -> None:
@@ -259,6 +382,27 @@ def test_what_people_write_is_text_and_never_markup(arrive: Arrive) -> None:
     bob.faults.clear()  # that one was ours
 
 
+def test_names_and_texts_of_any_length_and_direction_widen_nothing(arrive: Arrive) -> None:
+    ann = arrive(user("ann"), **PHONE)
+    long, other = (arrive(letter * 34 + secrets.token_hex(3), **PHONE) for letter in "Wم")
+    for text in ("x" * 1500, "word " * 300, "مرحبا بالعالم!"):
+        long.send(text)
+    expect(ann.says.last).to_have_text("مرحبا بالعالم!")
+    expect(ann.says.last).to_have_css("direction", "rtl")
+    other.write("م")
+    long.write("W")
+    expect(ann.typing).to_contain_text("are typing")
+    for person in (ann, long, other):
+        assert person.page.evaluate(WIDER) == 0
+        assert person.page.evaluate(TO_THE_END) < 2, "the last message is in sight"
+    ann.page.set_viewport_size({"width": 360, "height": 400})  # as when a keyboard opens
+    ann.page.wait_for_function(f"({TO_THE_END})() < 2")
+    ann.page.evaluate("document.getElementById('scroll').scrollTop = 0")
+    long.send("Ann is reading what was said before")
+    expect(ann.says.last).to_have_text("Ann is reading what was said before")
+    assert ann.page.evaluate(TO_THE_END) > 1000, "who reads further up is left there"
+
+
 def test_it_looks_as_the_readme_shows_it(arrive: Arrive, pictures: Path) -> None:
     wide = {"width": 1100, "height": 680}
     ann = arrive("Ann", viewport=wide)
@@ -280,8 +424,7 @@ def test_it_looks_as_the_readme_shows_it(arrive: Arrive, pictures: Path) -> None
     expect(ann.typing).to_have_text("Cleo is typing")
     for person, name in ((ann, "light"), (bob, "dark"), (cleo, "phone")):
         person.page.screenshot(path=pictures / f"page-{name}.png")
-        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert person.page.evaluate(wider) == 0, "nothing to scroll sideways"
+        assert person.page.evaluate(WIDER) == 0, "nothing to scroll sideways"
     paper = "getComputedStyle(document.body).backgroundColor"
     assert ann.page.evaluate(paper) == cleo.page.evaluate(paper) != bob.page.evaluate(paper)
 

@@ -86,14 +86,14 @@ async def test_health_and_ready_answer_what_an_orchestrator_asks() -> None:
         await server.stop()
 
 
-async def asked(app: Any, kind: str, server: Any, path: str = "/health") -> Any:
+async def asked(app: Any, kind: str, server: Any, path: str = "/health", *, host: str | None = None) -> Any:
     """The type and the status or code of the first message that the application answers."""
     answers: list[Any] = []
     scope = {
         "type": kind,
         "path": path,
         "method": "GET",
-        "headers": [],
+        "headers": [] if host is None else [(b"host", host.encode())],
         "query_string": b"",
         "server": server,
     }
@@ -122,9 +122,38 @@ async def test_a_demo_refuses_who_reaches_it_otherwise_whatever_server_runs_it(s
     assert (await asked(app, "websocket", server))["code"] == 1008
 
 
-async def test_without_demo_every_address_is_served() -> None:
+@pytest.mark.parametrize(
+    ("named", "served"),
+    [
+        ("127.0.0.1:8080", True),
+        ("[::1]:8080", True),
+        ("localhost", True),
+        ("LOCALHOST:80", True),
+        ("demo.localhost:80", True),
+        ("rebound.example:8080", False),
+        ("localhost.rebound.example", False),
+        ("192.168.0.7", False),
+        ("127.0.0.1@rebound.example", False),
+        ("rebound.example/127.0.0.1", False),
+        ("/run/socket", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+async def test_a_demo_refuses_a_browser_whose_page_is_of_another_name(named: str, served: bool) -> None:
+    """A page of anybody may get its own name to point to 127.0.0.1; then a browser lets it ask and read."""
+    app = create_app(load_settings(demo=True), directory=MemoryDirectory())
+    answer = await asked(app, "http", ("127.0.0.1", 80), host=named)
+    assert answer["status"] == (200 if served else 403)
+    if not served:
+        assert (await asked(app, "websocket", ("127.0.0.1", 80), "/ws/socket.io/", host=named))[
+            "code"
+        ] == 1008
+
+
+async def test_without_demo_every_address_and_name_is_served() -> None:
     app = create_app(make_settings(webui_secret_key=SECRET), directory=MemoryDirectory())
-    assert (await asked(app, "http", ("192.168.0.7", 80)))["status"] == 200
+    assert (await asked(app, "http", ("192.168.0.7", 80), host="chat.example"))["status"] == 200
 
 
 async def test_a_demo_inside_another_application_refuses_who_reaches_it_otherwise() -> None:

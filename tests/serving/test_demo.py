@@ -68,7 +68,7 @@ async def test_everything_of_the_page_comes_with_a_policy_that_lets_no_foreign_s
     tmp_path: Path,
 ) -> None:
     async with client(make_app(tmp_path, demo=True)) as http:
-        for path in ("/", "/demo/main.js", "/demo/page.css"):
+        for path in ("/", "/demo/main.js", "/demo/page.css", "/demo/icon.svg"):
             answer = await http.get(path)
             assert answer.status_code == 200
             policy = answer.headers["content-security-policy"]
@@ -99,6 +99,18 @@ async def test_a_post_is_kept_once_however_often_it_is_sent_and_in_order(tmp_pat
             ("ann", "one\n<b>two</b>"),
             ("ann", "three"),
         ]
+
+
+async def test_nobody_puts_words_into_a_post_that_is_there_already(tmp_path: Path) -> None:
+    async with demo(tmp_path) as http:
+        ann, bob = await sign_in(http, "ann"), await sign_in(http, "bob")
+        said, forged = a_post("short"), a_post("much longer, and not ann's")
+        first = (await http.post("/demo/chats/posts", json=said, headers=ann)).json()["post"]
+        answer = await http.post("/demo/chats/posts", json=forged | {"id": said["id"]}, headers=bob)
+        # This is also what the channel is told.
+        assert answer.json()["post"] == first
+        assert (first["author"], first["text"]) == ("ann", "short")
+        assert (await http.get("/demo/chats/posts?chat=general", headers=bob)).json()["posts"] == [first]
 
 
 async def test_who_is_not_signed_in_or_no_member_reads_and_writes_nothing(tmp_path: Path) -> None:

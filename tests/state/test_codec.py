@@ -41,6 +41,7 @@ def test_a_session_comes_back_as_it_was(
         Change,
         epoch=st.text("0123456789abcdef", min_size=1),
         version=st.integers(0, 2**53),
+        at_ms=st.integers(0, 2**53),
         joins=st.lists(lines).map(tuple),
         leaves=st.lists(lines).map(tuple),
         started=st.lists(lines).map(tuple),
@@ -52,7 +53,7 @@ def test_a_session_comes_back_as_it_was(
     )
 )
 def test_a_change_comes_back_as_it_was(change: Change) -> None:
-    written = [change.epoch, str(change.version)]
+    written = [change.epoch, str(change.version), str(change.at_ms)]
     for mark, items in {
         "+": change.joins,
         "-": change.leaves,
@@ -64,13 +65,14 @@ def test_a_change_comes_back_as_it_was(change: Change) -> None:
     }.items():
         written += [mark + item for item in items]
     written += ["#"] if change.rooms_changed else []
-    assert codec.parse_change("\n".join(written).encode()) == change
+    read = codec.parse_change("\n".join(written).encode())
+    assert (read, read.at_ms) == (change, change.at_ms)
 
 
 @examples(500)
 @given(
     st.binary()
-    | st.lists(st.sampled_from([b"e", b"1", b"+a", b"#", b"-", b"x", b"\xff", b"+"])).map(b"\n".join)
+    | st.lists(st.sampled_from([b"e", b"1", b"5", b"+a", b"#", b"-", b"x", b"\xff", b"+"])).map(b"\n".join)
 )
 def test_garbage_is_a_value_error_and_nothing_else(message: bytes) -> None:
     try:
@@ -85,15 +87,19 @@ def test_garbage_is_a_value_error_and_nothing_else(message: bytes) -> None:
         b"",
         b"e",
         b"e\n",
-        b"e\nx",
-        b"e\n-1",
-        b"e\n1.0",
-        b"e\n 1",
-        b"e\n1_0",
+        b"e\nx\n5",
+        b"e\n-1\n5",
+        b"e\n1.0\n5",
+        b"e\n 1\n5",
+        b"e\n1_0\n5",
+        b"e\n1",
         b"e\n1\n",
-        b"e\n1\n?a",
-        b"e\n\xff",
-        b"e\n" + b"9" * 5000,
+        b"e\n1\nx",
+        b"e\n1\n+ann",
+        b"e\n1\n5\n",
+        b"e\n1\n5\n?a",
+        b"e\n\xff\n5",
+        b"e\n" + b"9" * 5000 + b"\n5",
         b'{"version": 1}',
     ],
 )

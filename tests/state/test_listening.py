@@ -23,7 +23,7 @@ async def test_garbage_on_the_channel_of_changes_is_logged_and_leads_to_a_snapsh
     await state.acquire("one", 5000)
     ready = heard.ready
     with caplog.at_level(logging.WARNING):
-        for garbage in (b"", b"\xff\xfe", b"e\nx", b'{"not": "a change"}', b"e\n1\n?what"):
+        for garbage in (b"", b"\xff\xfe", b"e\nx", b'{"not": "a change"}', b"e\n1\n5\n?what"):
             await client.publish(f"{state.root}:changes", garbage)
         await heard.wait_for(lambda: heard.ready == ready + 5)
         await state.register("one", [Session("a1", ANN)])

@@ -173,7 +173,8 @@ async def play(client: Redis, root: str, calls: list[Call]) -> dict[str, Any]:
         content = await dump(client, root)
         if content:
             await client.delete(*[f"{root}:{key}" for key in content])
-    return {"replies": replies, "published": published, "keys": rounded(content)}
+    news = rounded([message.split(b"\n") for message in published])
+    return {"replies": replies, "published": news, "keys": rounded(content)}
 
 
 def in_some_order(name: str, reply: Any) -> Any:

@@ -1,10 +1,11 @@
 // One chat: its posts, each once, however often and by whichever way it comes.
 
-import { find, make } from "/demo/elements.js";
+import { find, make, say } from "/demo/elements.js";
+import { follow } from "/demo/follow.js";
 
 const SILENT_MS = 10_000;
-const NEAR_PX = 80;
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const toEnd = follow(find("scroll"), find("messages"));
 
 export class Chat {
   constructor(name, { title, about, empty, reread }) {
@@ -17,8 +18,8 @@ export class Chat {
   show() {
     this.shown = true;
     this.unread = 0;
-    find("messages").replaceChildren(...[...this.posts.values()].map((post) => post.element));
-    this.toEnd();
+    find("messages").replaceChildren(...this.inOrder().map((post) => post.element));
+    toEnd();
     this.showEmpty();
   }
 
@@ -26,20 +27,27 @@ export class Chat {
     this.shown = false;
   }
 
-  // From the server's memory, or as it happens. `waiting`: not yet known to be kept.
+  // From the server's memory, or as it happens, or this tab's own: `waiting`, until the server has kept it.
   put(post, { waiting = false, old = false } = {}) {
     let known = this.posts.get(post.id);
-    const fresh = known === undefined;
-    if (fresh) {
+    if (known === undefined) {
       known = { ...post, element: element(post) };
       this.posts.set(post.id, known);
-      if (!this.shown && !old) this.unread++;
+      if (!this.shown && !old && !waiting) this.unread++;
     }
     if (post.text.length >= known.text.length) known.text = post.text;
-    known.done = known.done || post.done;
-    this.paint(known, waiting);
-    if (fresh && this.shown) this.append(known, post.mine);
-    return fresh;
+    Object.assign(known, { at: post.at, done: known.done || post.done, waiting, failure: null });
+    this.paint(known);
+    this.place(known);
+    if (waiting && this.shown) toEnd();
+  }
+
+  // The server did not keep it. It stays, with a button that calls `again`.
+  fail(id, failure, again) {
+    const post = this.posts.get(id);
+    if (!post.waiting) return; // it did, only its answer was lost
+    Object.assign(post, { failure, again });
+    this.paint(post);
   }
 
   // A word of an answer that streams. What was missed is read again from where it is kept.
@@ -47,10 +55,16 @@ export class Chat {
     const post = this.posts.get(id);
     if (post === undefined || at > post.text.length) return this.reread();
     if (at < post.text.length) return;
-    const atEnd = this.atEnd();
     post.text += content;
     this.paint(post);
-    if (atEnd) this.toEnd();
+  }
+
+  // An answer stands still, as its reader is asked something.
+  asks(id, asking) {
+    const post = this.posts.get(id);
+    if (post === undefined) return;
+    post.asking = asking;
+    this.paint(post);
   }
 
   status(id, { description, done }) {
@@ -61,34 +75,39 @@ export class Chat {
     this.paint(post);
   }
 
-  drop(id) {
-    this.posts.get(id)?.element.remove();
-    this.posts.delete(id);
-    this.showEmpty();
-  }
-
-  paint(post, waiting = false) {
+  paint(post) {
     clearTimeout(post.silence);
-    const says = post.element.querySelector(".says");
-    if (says.textContent !== post.text) says.textContent = post.text;
-    post.element.classList.toggle("waiting", waiting);
+    const when = new Date(post.at * 1000);
+    const time = post.element.querySelector("time");
+    time.dateTime = when.toISOString();
+    say(time, clock.format(when));
+    say(post.element.querySelector(".says"), post.text);
+    post.element.classList.toggle("waiting", post.waiting);
     post.element.classList.toggle("streaming", !post.done);
     post.element.ariaBusy = String(!post.done); // a screen reader reads the whole, not every word
-    const state = waiting ? "sending" : post.done ? "" : post.text ? "answering" : post.state || "Thinking";
-    post.element.querySelector(".state").textContent = state;
-    if (!post.done) {
-      post.silence = setTimeout(() => {
-        post.element.classList.remove("streaming");
-        post.element.querySelector(".state").textContent = "no more came";
-      }, SILENT_MS);
-    }
+    say(post.element.querySelector(".state"), stateOf(post));
+    post.element.querySelector(".failure")?.remove();
+    if (post.failure) post.element.append(failure(post));
+    if (post.done || post.asking) return;
+    post.silence = setTimeout(() => {
+      post.element.classList.remove("streaming");
+      say(post.element.querySelector(".state"), "no more came");
+    }, SILENT_MS);
   }
 
-  append(post, always) {
-    const atEnd = this.atEnd();
-    find("messages").append(post.element);
+  // In the order in which the server kept them, also what is read later; what waits for that comes last.
+  inOrder() {
+    const when = (post) => (post.waiting ? Infinity : post.at);
+    return [...this.posts.values()].sort((one, other) => when(one) - when(other) || 0);
+  }
+
+  place(post) {
+    if (!this.shown) return;
+    const all = this.inOrder();
+    const next = all.slice(all.indexOf(post) + 1).find((each) => each.element.isConnected)?.element ?? null;
+    if (post.element.isConnected && post.element.nextElementSibling === next) return;
+    find("messages").insertBefore(post.element, next);
     this.showEmpty();
-    if (atEnd || always) this.toEnd();
   }
 
   showEmpty() {
@@ -96,19 +115,21 @@ export class Chat {
     find("empty").hidden = this.posts.size > 0;
     if (this.posts.size === 0) find("empty").replaceChildren(...this.empty());
   }
-
-  atEnd() {
-    const scroll = find("scroll");
-    return this.shown && scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_PX;
-  }
-
-  toEnd() {
-    if (this.shown) find("scroll").scrollTop = find("scroll").scrollHeight;
-  }
 }
 
-function element({ id, kind, author, at }) {
-  const when = new Date(at * 1000);
+function stateOf({ waiting, failure, done, asking, text, state }) {
+  if (waiting) return failure ? "not sent" : "sending";
+  if (done) return "";
+  if (asking) return "waiting for you";
+  return text ? "answering" : state || "Thinking";
+}
+
+function failure(post) {
+  const again = make("button", { type: "button", className: "quiet", textContent: "Send again", onclick: () => post.again() });
+  return make("p", { className: "failure error", role: "alert" }, `Not sent: ${post.failure} `, again);
+}
+
+function element({ id, kind, author }) {
   const item = make(
     "li",
     { className: `post ${kind === "assistant" ? "assistant" : "person"}` },
@@ -116,11 +137,11 @@ function element({ id, kind, author, at }) {
     make(
       "div",
       { className: "by" },
-      make("strong", { textContent: author }),
-      make("time", { dateTime: when.toISOString(), textContent: clock.format(when) }),
+      make("strong", { textContent: author, dir: "auto" }),
+      make("time"),
       make("span", { className: "state" }),
     ),
-    make("div", { className: "says" }),
+    make("div", { className: "says", dir: "auto" }),
   );
   item.dataset.id = id;
   return item;

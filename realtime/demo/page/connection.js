@@ -1,7 +1,7 @@
 // The socket, and what is shown of it: its state, its transport, its instance.
 
 import { io } from "/demo/socket.io.esm.min.js";
-import { find } from "/demo/elements.js";
+import { find, say } from "/demo/elements.js";
 
 const PATH = "/ws/socket.io";
 const CLOSE = "1"; // Engine.IO's packet
@@ -71,6 +71,8 @@ export function connect(token, { onReady, onRefused }) {
   return socket;
 }
 
+export const connected = (socket) => socket.connected || new Promise((go) => socket.once("connect", go));
+
 export function showSwitch() {
   const link = find("switch");
   link.href = POLLING ? location.pathname : "?transport=polling";
@@ -86,6 +88,6 @@ export function toast(text) {
 
 function show(state, words, way) {
   find("connection").dataset.state = state;
-  find("connection-state").textContent = words;
-  find("connection-way").textContent = way;
+  say(find("connection-state"), words);
+  say(find("connection-way"), way);
 }

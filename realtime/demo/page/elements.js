@@ -8,6 +8,14 @@ export function make(name, properties = {}, ...children) {
   return element;
 }
 
+// As text, and only if it is another: a screen reader tells of every change.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// A name among other words. It may be written from right to left.
+export const written = (name) => make("bdi", { textContent: name });
+
 export function keepList(list, names) {
   // Only what changed is touched, so that a screen reader tells no more than that.
   const wanted = new Set(names);
@@ -17,6 +25,6 @@ export function keepList(list, names) {
     else item.remove();
   }
   for (const [place, name] of names.entries()) {
-    if (!there.has(name)) list.insertBefore(make("li", { textContent: name, title: name }), list.children[place] ?? null);
+    if (!there.has(name)) list.insertBefore(make("li", { title: name }, written(name)), list.children[place] ?? null);
   }
 }

@@ -1,14 +1,16 @@
 // The page: who is signed in, which chat is open, and what happens with what comes.
 
 import { Chat } from "/demo/chat.js";
-import { confirmed } from "/demo/confirm.js";
-import { connect, showSwitch } from "/demo/connection.js";
-import { find, make } from "/demo/elements.js";
+import { confirmed, dismiss } from "/demo/confirm.js";
+import { connect, connected, showSwitch } from "/demo/connection.js";
+import { find, make, say } from "/demo/elements.js";
 import { Typing, watchPeople } from "/demo/people.js";
 import { addPost, identity, readPosts, signIn } from "/demo/server.js";
 
 const ASSISTANT = "assistant";
 const USING_MS = 1000;
+const USING_FOR_MS = 10_000; // after the last that came of an answer; it may never end
+const REREAD_MS = 20_000;
 const OFFERS = ["How does a word get to every tab of mine?", "Share a thought with everybody"];
 
 function open(who) {
@@ -19,6 +21,8 @@ function open(who) {
   const typing = new Typing(who.user.id);
   let current;
   let asked = null; // the timer that says the model is in use, while this tab's question is answered
+  let heard = 0; // when something of an answer came
+  let delivered = Promise.resolve(); // all that was written until now
 
   for (const name of [...who.channels, ASSISTANT]) {
     chats.set(name, new Chat(name, { ...describe(name), reread: () => read(name) }));
@@ -38,12 +42,19 @@ function open(who) {
   });
   socket.on("chat-events", async ({ message_id: id, data: { type, data } }, answer) => {
     const chat = chats.get(ASSISTANT);
+    heard = Date.now();
     if (type === "post") chat.put(data);
     if (type === "message") chat.stream(id, data);
     if (type === "status") chat.status(id, data);
-    if (type === "status" && data.done) stopUsing();
-    if (type === "confirmation") answer(await confirmed(data));
+    if (type === "status" && data.done) {
+      stopUsing();
+      dismiss(id);
+    }
     showChats();
+    if (type !== "confirmation") return;
+    chat.asks(id, true);
+    answer(await confirmed(id, data));
+    chat.asks(id, false);
   });
 
   const reading = new Map();
@@ -59,9 +70,12 @@ function open(who) {
       for (const post of posts) chats.get(name).put(post, { old: true });
     } catch (error) {
       if (error.status === 401) leave(error.message);
-      else find("send-error").textContent = `Could not read ${name}: ${error.message}`;
+      else say(find("error"), `Could not read ${name}: ${error.message}`);
     }
   }
+
+  // What happens reaches this page at most once. What it missed while its instance was cut off is in the database.
+  setInterval(() => socket.connected && !document.hidden && read(current.name), REREAD_MS);
 
   function choose(name) {
     if (current) {
@@ -73,12 +87,13 @@ function open(who) {
     find("text").value = current.draft ?? "";
     find("chat-title").textContent = current.title;
     find("chat-about").textContent = current.about;
-    find("text").placeholder = name === ASSISTANT ? "Ask the assistant" : `Write to ${name}`;
+    find("text").placeholder = name === ASSISTANT ? "Ask anything" : `Write to ${name}`;
     find("model").hidden = name !== ASSISTANT;
-    find("send-error").textContent = "";
+    say(find("error"), "");
     current.show();
     typing.show(name);
     showChats();
+    if (socket.connected) read(name);
   }
 
   function showChats() {
@@ -101,29 +116,49 @@ function open(who) {
     }
   }
 
-  async function send(text) {
-    const chat = current;
-    const post = { id: newId(), kind: "person", author: who.user.id, text, at: Date.now() / 1000, done: true, mine: true };
-    find("send-error").textContent = "";
+  function send(text) {
+    const post = { id: newId(), kind: "person", author: who.user.id, text, at: Date.now() / 1000, done: true };
+    if (current.name !== ASSISTANT) typing.tell(socket, current.name, false);
+    enqueue(current, post, find("model").value);
+  }
+
+  // Each waits for the one before it, so that they are kept in the order in which they were written.
+  function enqueue(chat, post, model) {
     chat.put(post, { waiting: true });
-    if (chat.name === ASSISTANT) startUsing(find("model").value);
-    else typing.tell(socket, chat.name, false);
+    delivered = delivered.then(() => deliver(chat, post, model));
+  }
+
+  async function deliver(chat, post, model) {
     try {
-      await addPost(who.token, { chat: chat.name, id: post.id, text, session_id: socket.id ?? "" });
-      chat.put(post);
+      const kept = await keep(chat, post);
+      if (chat.name === ASSISTANT) startUsing(model);
+      chat.put(kept);
     } catch (error) {
-      chat.drop(post.id);
-      stopUsing();
-      if (chat === current && !find("text").value) find("text").value = text;
-      find("send-error").textContent = `Not sent: ${error.message}`;
+      if (error.status === 401) return leave(error.message);
+      chat.fail(post.id, error.message, () => enqueue(chat, post, model));
+      if (!chat.shown) chat.unread++;
+    }
+    showChats();
+  }
+
+  async function keep(chat, { id, text }) {
+    for (;;) {
+      await connected(socket);
+      try {
+        return (await addPost(who.token, { chat: chat.name, id, text, session_id: socket.id ?? "" })).post;
+      } catch (error) {
+        // While it is not connected it waits until it is, however long that takes.
+        if (error.status < 500 || socket.connected) throw error;
+      }
     }
   }
 
   function startUsing(model) {
     stopUsing();
-    const say = () => socket.volatile.emit("usage", { model });
-    say();
-    asked = setInterval(say, USING_MS);
+    heard = Date.now();
+    const use = () => (Date.now() - heard < USING_FOR_MS ? socket.volatile.emit("usage", { model }) : stopUsing());
+    asked = setInterval(use, USING_MS);
+    use();
   }
 
   function stopUsing() {

@@ -1,6 +1,6 @@
 // Who is online, who types, and which models are in use.
 
-import { find, keepList } from "/demo/elements.js";
+import { find, keepList, written } from "/demo/elements.js";
 
 const TYPING_MS = 4000;
 const TELL_AGAIN_MS = 2000;
@@ -38,8 +38,8 @@ export class Typing {
     this.channel = channel;
     const names = [...this.until.keys()].filter((key) => key.startsWith(`${channel} `)).map((key) => key.slice(channel.length + 1));
     const verb = names.length === 1 ? "is" : "are";
-    const some = names.length > 3 ? `${names.length} people` : names.join(", ");
-    find("typing").textContent = names.length ? `${some} ${verb} typing` : "";
+    const some = names.length > 3 ? [`${names.length} people`] : names.flatMap((name, at) => [at ? ", " : "", written(name)]);
+    find("typing").replaceChildren(...(names.length ? [...some, ` ${verb} typing`] : []));
   }
 
   heard(channel, user, typing) {

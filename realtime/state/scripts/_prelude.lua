@@ -20,7 +20,7 @@
 --   <root>:revoked:tokens  ZSET  jti -> token's own end, ms
 --   <root>:revoked:users   ZSET  user -> revoked at, ms
 --   <root>:lock:<n>        HASH  owner, expires, fence
---   <root>:changes         channel: epoch, version, then a line per change; its first byte says which:
+--   <root>:changes         channel: epoch, version, when in ms, then a line per change; its first byte says which:
 --                          + user joins, - user leaves, * model starts, / model ends, ~ lease reaped,
 --                          t token revoked, u user revoked, # somebody's rooms changed
 
@@ -74,7 +74,8 @@ local function announce(lines)
     return version()
   end
   local next_version = redis.call('HINCRBY', META, 'version', 1)
-  redis.call('PUBLISH', root .. ':changes', epoch() .. '\n' .. digits(next_version) .. '\n' .. table.concat(lines, '\n'))
+  local head = epoch() .. '\n' .. digits(next_version) .. '\n' .. digits(now_ms()) .. '\n'
+  redis.call('PUBLISH', root .. ':changes', head .. table.concat(lines, '\n'))
   return next_version
 end
 
