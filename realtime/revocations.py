@@ -67,10 +67,10 @@ class Revocations:
         named = {("jti", session.jti), ("user", session.user.id), MISSED}
         for at, what in reversed(self._recent):
             if at <= version:
-                break
+                return False
             if what in named:
                 return True
-        return False
+        return len(self._recent) == REMEMBERED  # there was more than is remembered
 
     async def _close_revoked(self, sessions: list[Session]) -> None:
         # A session of a revoked user may have come with a token that is newer than that: the state knows.

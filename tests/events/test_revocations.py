@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from realtime.errors import InvalidPayload, StateUnavailable
+from realtime.revocations import REMEMBERED
 from realtime.server import RealtimeServer
 from realtime.state import MemoryState
 from tests.events.conftest import MakeFleet
@@ -130,6 +131,14 @@ async def revoked_user(server: RealtimeServer) -> None:
     await caught_up(server)
 
 
+async def revoked_before_many(server: RealtimeServer) -> None:
+    """More are revoked than an instance remembers."""
+    await server.revoke_token("one")
+    for number in range(REMEMBERED):
+        await server.revoke_token(f"other-{number}")
+    await caught_up(server)
+
+
 async def revoked_unheard(server: RealtimeServer) -> None:
     """The news is lost; the gap that it leaves is noticed and mended with a snapshot."""
     lose(server, lambda change: change.revoked_tokens)
@@ -144,7 +153,7 @@ async def caught_up(server: RealtimeServer) -> None:
     await until(lambda: server.replica.version >= version, what="the replica to catch up")
 
 
-@pytest.mark.parametrize("news", [revoked_token, revoked_user, revoked_unheard])
+@pytest.mark.parametrize("news", [revoked_token, revoked_user, revoked_before_many, revoked_unheard])
 async def test_a_connect_that_crosses_the_revocation_of_its_token_lets_nobody_in(
     make_fleet: MakeFleet, news: Cross
 ) -> None:
