@@ -110,7 +110,7 @@ class Handlers:
         event = parse(ChannelEvent, args, max_id_length=self._settings.realtime_max_id_length)
         session = self._session(sid)
         room = f"channel:{event.channel_id}"
-        if room not in session.rooms:
+        if not self._server.rooms.is_in(sid, room):  # the shared state may learn later that it was left
             raise Forbidden(f"not a member of the channel {event.channel_id}")
         if not self._settings.allows_channel_event(event.data.type):
             raise Forbidden("channel events of this type are not enabled here")

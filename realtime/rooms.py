@@ -71,6 +71,10 @@ class LocalRooms:
         for room in self._manager.local_rooms(sid):
             self._manager.basic_leave_room(sid, "/", room)
 
+    def is_in(self, sid: str, room: str) -> bool:
+        member = self._manager.book.get(sid, "/")
+        return member is not None and room in member.rooms
+
     def of(self, sid: str) -> frozenset[str]:
         """The session's rooms, without this instance's own and those whose names the shared state cannot keep."""
         return frozenset(room for room in self._manager.local_rooms(sid) if _is_shared(room))

@@ -196,6 +196,21 @@ async def test_a_member_is_heard_by_the_whole_channel_on_all_instances_and_by_no
         assert code(await ask(eve, "channel-events", typing)) == "forbidden"
 
 
+async def test_who_was_taken_out_of_a_channel_cannot_speak_in_it_though_the_shared_state_does_not_know_yet(
+    make_fleet: MakeFleet,
+) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann, client(fleet.one.url, "bob") as bob:
+        server = fleet.one.server
+        mend = breaks(server.state, "register", StateUnavailable())
+        await fleet.two.server.leave_room_for_users("channel:red", ["ann"])
+        await until(lambda: "channel:red" not in server.rooms.of(ann.sid))
+        typing = {"channel_id": "red", "data": {"type": "typing"}}
+        assert code(await ask(ann, "channel-events", typing)) == "forbidden"
+        assert "channel-events" not in dict(await heard(bob))
+        mend()
+        await eventually(lambda: is_in(server.state, ann.sid, {"user:ann"}))
+
+
 @pytest.mark.parametrize(
     ("allowed", "sent", "passes"),
     [
