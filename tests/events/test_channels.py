@@ -199,7 +199,11 @@ async def test_a_member_is_heard_by_the_whole_channel_on_all_instances_and_by_no
 async def test_who_was_taken_out_of_a_channel_cannot_speak_in_it_though_the_shared_state_does_not_know_yet(
     make_fleet: MakeFleet,
 ) -> None:
-    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann, client(fleet.one.url, "bob") as bob:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.one.url, "bob") as bob,
+    ):
         server = fleet.one.server
         mend = breaks(server.state, "register", StateUnavailable())
         await fleet.two.server.leave_room_for_users("channel:red", ["ann"])
