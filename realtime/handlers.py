@@ -160,7 +160,11 @@ class Handlers:
         return decode_token(token, self._settings.secret_key, now=self._server.clock.time())
 
     async def _sign_in(self, sid: str, claims: Claims) -> Session:
-        """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half."""
+        """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half.
+
+        One that was this user's session before stays one, unless its new token was revoked: it has left the channels
+        that are lost, and asks again for those that it could not enter.
+        """
         server = self._server
         about_user(claims.user_id)
         found = await server.directory.login(claims.user_id)
@@ -192,10 +196,20 @@ class Handlers:
             session = await self._join(session, own, channels)
             if before is None:
                 await self._greet(session, registered)
-        except BaseException:
-            await self._leave_identity(sid)
+        except BaseException as error:
+            if before is not None and isinstance(error, Exception) and not isinstance(error, TokenRevoked):
+                self._stay(sid, own, claims)
+            else:
+                await self._leave_identity(sid)
             raise
         return session
+
+    def _stay(self, sid: str, own: frozenset[str], claims: Claims) -> None:
+        server = self._server
+        server.expiries.set(sid, claims.expires_at)
+        server.leases.hurry(recheck_tokens=True)
+        server.rooms.leave_lost(sid, own)
+        server.rooms.tell(sid)
 
     async def _join(self, session: Session, own: frozenset[str], channels: frozenset[str]) -> Session:
         """Enters the rooms that are its own, and makes up for changes of its channels while it was not in them.

@@ -185,6 +185,20 @@ async def test_a_join_that_crosses_the_revocation_of_its_token_leaves_a_stranger
         await is_a_stranger(server, tab)
 
 
+async def test_a_fresh_token_that_could_not_be_looked_up_is_looked_up_later(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "bob") as bob:
+        server = fleet.one.server
+        gate = Gate(server.state, "register", after=True)
+        joining = asyncio.create_task(join_as(bob, "bob", jti="one"))
+        await gate.wait()
+        await revoked_token(server)
+        failing = Failing(server.state, "revoked", StateUnavailable())
+        gate.open()
+        assert code(await joining) == "unavailable"
+        failing.mend()
+        await closed(bob, 4002)
+
+
 async def is_a_stranger(server: RealtimeServer, tab: Client) -> None:
     assert code(await ask(tab, "user-list")) == "not-authenticated"
     assert server.manager.local_rooms(tab.sid) == frozenset()
