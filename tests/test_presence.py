@@ -18,7 +18,7 @@ from realtime.replica import Difference, Replica
 from realtime.sessions import LocalSessions
 from realtime.shared_channels import SharedChannels
 from realtime.state import MemoryState, Session
-from realtime.usage import UsageAudience
+from realtime.usage import MOST_MODELS, UsageAudience
 from tests.support import virtual_time
 from tests.support.audience import FakeClient, FakeRooms
 from tests.support.barriers import Barriers, Gate
@@ -244,6 +244,22 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
     audience.on_difference(Difference(models_changed=True))
     await broadcast(audience)
     assert len(rooms.clients["early"].got) == count
+
+
+async def test_models_beyond_the_limit_are_not_told_for_clients_make_them_up() -> None:
+    """One user with 50 tabs could have 1.3 MB sent to everybody."""
+    copy, rooms = Copy(), FakeRooms()
+    audience = UsageAudience(cast(Replica, copy), rooms, rate=1e12)
+    rooms.connect("sid", diffs=False)
+    rooms.enter_local("sid", "~signed-in")
+    names = [f"model-{number:04}" for number in range(MOST_MODELS + 1)]
+    copy.models = set(names[:-1])
+    await audience.greet("sid")
+    copy.models = set(names)
+    audience.on_difference(Difference(models_changed=True))
+    await broadcast(audience)
+    told = [payload for _event, payload in rooms.clients["sid"].got]
+    assert told == [{"models": names[:-1]}, {"models": names[:-1], "truncated": True}]
 
 
 @pytest.mark.parametrize("by_channels", [False, True])
