@@ -8,7 +8,7 @@ import pytest
 
 from realtime.errors import InvalidPayload, MessageTooLarge, StateUnavailable
 from tests.events.conftest import MakeFleet
-from tests.events.lab import TRANSPORTS, Failing, ask, client, eventually, heard, until
+from tests.events.lab import TRANSPORTS, Failing, ask, client, eventually, heard, people, until
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
@@ -60,6 +60,45 @@ async def test_every_session_of_the_named_users_hears_once_in_one_publish(
         for it in (ann, bob, eve):
             assert "nobody" not in dict(await heard(it))
         assert eve.of("news") == []
+
+
+NO_IDS: list[Any] = [None, 5, "", "a\nb", "\ud800", ["ann"]]
+
+
+@pytest.mark.parametrize("wrong", ["an", None, 5, *([each] for each in NO_IDS), ["ann", None]])
+async def test_users_who_are_no_list_of_ids_are_a_typed_error_and_reach_nobody(
+    make_fleet: MakeFleet, wrong: Any
+) -> None:
+    """ "an" was taken for the users "a" and "n"."""
+    async with make_fleet(people(a=[], ann=[])) as fleet, client(fleet.one.url, "a") as letter:
+        server = fleet.one.server
+        for call in (
+            server.emit_to_users("news", 1, wrong),
+            server.enter_room_for_users("desk", wrong),
+            server.leave_room_for_users("desk", wrong),
+        ):
+            with pytest.raises(InvalidPayload, match="user_ids"):
+                await call
+        assert "news" not in dict(await heard(letter))
+        assert server.rooms.of(letter.sid) == {"user:a"}
+
+
+@pytest.mark.parametrize("wrong", NO_IDS)
+async def test_what_is_no_id_is_a_typed_error_and_not_taken_for_an_outage(
+    make_fleet: MakeFleet, wrong: Any
+) -> None:
+    async with make_fleet() as fleet:
+        server = fleet.one.server
+        for ask_for in (
+            server.get_user_ids_from_room,
+            server.get_user_id_from_session_pool,
+            server.get_active_status_by_user_id,
+            server.disconnect_user,
+            server.revoke_user,
+            server.revoke_token,
+        ):
+            with pytest.raises(InvalidPayload):
+                await ask_for(wrong)
 
 
 async def test_data_that_is_not_json_is_a_typed_error(make_fleet: MakeFleet) -> None:

@@ -238,6 +238,10 @@ async def test_what_is_to_be_revoked_is_checked(make_fleet: MakeFleet) -> None:
                 await fleet.one.server.revoke_token(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidPayload):
                 await fleet.one.server.revoke_user(wrong)  # type: ignore[arg-type]
+        for time_of_no_day in (float("inf"), float("nan"), "soon"):
+            with pytest.raises(InvalidPayload):
+                await fleet.one.server.revoke_token("one", time_of_no_day)  # type: ignore[arg-type]
+        await fleet.one.server.revoke_token("one", 1e300)
 
 
 async def test_a_token_of_the_same_millisecond_as_the_revocation_is_older_than_it() -> None:
