@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from realtime.errors import InvalidPayload, StateUnavailable
 from realtime.revocations import REMEMBERED
 from realtime.server import RealtimeServer
+from realtime.sessions import LocalSession, LocalSessions
 from realtime.state import MemoryState
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
@@ -84,6 +85,22 @@ async def test_a_revoked_user_loses_all_sessions_and_a_newer_token_lets_in_again
             await again.wait_for("user-list", lambda data: data == {"user_ids": ["ann", "bob"]})
         await heard(ann)
         assert ann.sio.connected
+
+
+@pytest.mark.parametrize("what", ["token", "user"])
+async def test_a_revocation_goes_to_its_sessions_without_looking_at_all(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """2,000 of them kept an instance with 5,000 sessions from everything else for more than a second."""
+
+    def all_of_them(_sessions: LocalSessions) -> Iterator[LocalSession]:
+        raise AssertionError("all sessions were looked at")
+
+    async with make_fleet() as fleet, client(fleet.one.url, token=token_for("bob", jti="one")) as bob:
+        server = fleet.one.server
+        monkeypatch.setattr(LocalSessions, "__iter__", all_of_them)
+        await (server.revoke_token("one") if what == "token" else server.revoke_user("bob"))
+        await closed(bob, 4002)
 
 
 async def test_a_session_that_joined_again_with_a_newer_token_stays(make_fleet: MakeFleet) -> None:
