@@ -339,9 +339,9 @@ class RealtimeServer:
     async def disconnect_user(self, user_id: str) -> None:
         """Closes every session of the user on all instances; their clients do not come back by themselves.
 
-        Raises ``StateUnavailable`` or ``BusOverloaded`` when some instance could not be told: then do it again.
+        Raises ``StateUnavailable`` or ``BusOverloaded`` when some instance did not confirm it: then do it again.
         """
-        await self._for_each([user_id], lambda sid: self.wire.close(sid, Close.KICKED))
+        await self._for_each([user_id], lambda sid: self.wire.close(sid, Close.KICKED, confirmed=True))
 
     async def revoke_token(self, jti: str, expires_at: float | None = None) -> None:
         """Closes the sessions of one token on all instances and lets it in no more.

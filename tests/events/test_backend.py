@@ -62,6 +62,42 @@ async def test_every_session_of_the_named_users_hears_once_in_one_publish(
         assert eve.of("news") == []
 
 
+@pytest.mark.parametrize("act", ["leave", "close"])
+async def test_what_an_instance_did_not_hear_is_an_error_and_may_be_done_again(
+    make_pair: MakeFleet, act: str
+) -> None:
+    """It is lost while that instance connects to Redis again; ann stayed where she was, and nobody knew."""
+    async with (
+        make_pair(realtime_state_timeout_seconds=0.5) as fleet,
+        client(fleet.two.url, "ann") as ann,
+        client(fleet.one.url, "ann") as here,
+    ):
+
+        async def do() -> None:
+            if act == "leave":
+                await fleet.one.server.leave_room_for_users("channel:red", ["ann"])
+            else:
+                await fleet.one.server.disconnect_user("ann")
+
+        there = fleet.two.server
+        subscriber = there.link.subscriber if there.link else None
+        assert subscriber is not None
+        receivers = dict(subscriber._receivers)
+        subscriber._receivers[b"socketio"] = []
+        subscriber.receive_rooms = lambda _message: None
+        with pytest.raises(StateUnavailable):
+            await do()
+        assert "channel:red" in there.rooms.of(ann.sid)
+        if act == "leave":
+            assert "channel:red" not in fleet.one.server.rooms.of(here.sid)
+        else:
+            await here.wait_for("disconnect")
+        subscriber._receivers.update(receivers)
+        await do()
+        await until(lambda: "channel:red" not in there.rooms.of(ann.sid))
+        await do()
+
+
 NO_IDS: list[Any] = [None, 5, "", "a\nb", "\ud800", ["ann"]]
 
 
