@@ -8,7 +8,18 @@ import pytest
 
 from realtime.errors import InvalidPayload, MessageTooLarge, StateUnavailable
 from tests.events.conftest import MakeFleet
-from tests.events.lab import TRANSPORTS, Failing, ask, client, eventually, heard, people, until
+from tests.events.lab import (
+    TRANSPORTS,
+    Failing,
+    ask,
+    client,
+    eventually,
+    fleet_of,
+    heard,
+    make_settings,
+    people,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
@@ -60,6 +71,31 @@ async def test_every_session_of_the_named_users_hears_once_in_one_publish(
         for it in (ann, bob, eve):
             assert "nobody" not in dict(await heard(it))
         assert eve.of("news") == []
+
+
+async def test_fleets_with_a_prefix_and_a_bus_channel_of_their_own_hear_nothing_of_each_other(
+    redis_url: str, redis_prefix: str
+) -> None:
+    """What docs/several-instances.md says of two fleets on one Redis."""
+    fleets = [
+        make_settings(redis_url, redis_key_prefix=f"{redis_prefix}-{name}", realtime_bus_channel=name)
+        for name in ("one", "two")
+    ]
+    async with (
+        fleet_of(fleets) as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.two.url, "ann") as other,
+        client(fleet.two.url, "bob") as bob,
+    ):
+        await fleet.one.server.emit_to_users("news", 1, ["ann", "bob"])
+        await fleet.one.server.wire.emit("news", 2, room="channel:red")
+        await fleet.one.server.wire.emit("news", 3)
+        await fleet.two.server.disconnect_user("bob")
+        await bob.wait_for("disconnect")
+        await ann.wait_for("news", lambda data: data == 3)
+        assert "news" not in dict(await heard(other))
+        assert bob.of("news") == []
+        assert ann.last("user-list") == {"user_ids": ["ann"]}
 
 
 @pytest.mark.parametrize("act", ["leave", "close"])
