@@ -221,10 +221,10 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         `StateUnavailable` when nobody confirmed it: whoever takes somebody out of a room must know if that was not
         heard. For entering see `enter_room`.
         """
-        if into:
-            await self.enter_room(sid, namespace, room)
-        elif self.book.get(sid, namespace) is not None or self.was_here(sid):
-            await self.leave_room(sid, namespace, room)
+        if self.bus is None or self.book.get(sid, namespace) is not None or self.was_here(sid):
+            await (self.enter_room if into else self.leave_room)(sid, namespace, room)
+        elif into:
+            await self._enter_elsewhere(sid, namespace, room, confirmed=True)
         else:
             await self._leave_before_emits(sid, namespace, room)
             await self._have_done(sid, self._own("leave_room", sid=sid, room=room, namespace=namespace))
@@ -380,7 +380,8 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         if self.book.get(sid, namespace) is not None:
             await self.join(sid, [room], namespace)
         elif self.bus is not None:
-            await self._enter_elsewhere(sid, namespace, room)
+            # On the common channel no emit overtakes it, and stock does not answer.
+            await self._enter_elsewhere(sid, namespace, room, confirmed=self._sends_to_rooms)
 
     async def join(self, sid: str, rooms: Collection[str], namespace: str = "/") -> None:
         """Enter rooms with a socket of this instance, all at once; see `enter_room`."""
@@ -414,9 +415,9 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             del self._joining[key]
             self.basic_leave_room(key[0], namespace, key[1])
 
-    async def _enter_elsewhere(self, sid: str, namespace: str, room: str) -> None:
+    async def _enter_elsewhere(self, sid: str, namespace: str, room: str, *, confirmed: bool) -> None:
         message = self._own("enter_room", sid=sid, room=room, namespace=namespace)
-        if not self._sends_to_rooms:  # on the common channel no emit overtakes it, and stock does not answer
+        if not confirmed:
             await self._tell(message)
             return
         fault = await self._have_done(sid, message)
@@ -429,8 +430,6 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         """Tell the instance that has the socket, wait until it has done it, and return the code of the fault if there
         was one. For a socket that is gone there is nothing to do.
         """
-        if self.bus is None:
-            return None
         number = next(self.numbers)
         waiter = CallWaiter()
         self.waiting.add(number, sid, waiter)

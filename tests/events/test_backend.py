@@ -98,19 +98,22 @@ async def test_fleets_with_a_prefix_and_a_bus_channel_of_their_own_hear_nothing_
         assert ann.last("user-list") == {"user_ids": ["ann"]}
 
 
-@pytest.mark.parametrize("act", ["leave", "close"])
+@pytest.mark.parametrize("room_channels", [True, False])
+@pytest.mark.parametrize("act", ["enter", "leave", "close"])
 async def test_what_an_instance_did_not_hear_is_an_error_and_may_be_done_again(
-    make_pair: MakeFleet, act: str
+    make_pair: MakeFleet, act: str, room_channels: bool
 ) -> None:
     """It is lost while that instance connects to Redis again; ann stayed where she was, and nobody knew."""
     async with (
-        make_pair(realtime_state_timeout_seconds=0.5) as fleet,
+        make_pair(realtime_state_timeout_seconds=0.5, websocket_redis_room_channels=room_channels) as fleet,
         client(fleet.two.url, "ann") as ann,
         client(fleet.one.url, "ann") as here,
     ):
 
         async def do() -> None:
-            if act == "leave":
+            if act == "enter":
+                await fleet.one.server.enter_room_for_users("desk", ["ann"])
+            elif act == "leave":
                 await fleet.one.server.leave_room_for_users("channel:red", ["ann"])
             else:
                 await fleet.one.server.disconnect_user("ann")
@@ -123,14 +126,19 @@ async def test_what_an_instance_did_not_hear_is_an_error_and_may_be_done_again(
         subscriber.receive_rooms = lambda _message: None
         with pytest.raises(StateUnavailable):
             await do()
-        assert "channel:red" in there.rooms.of(ann.sid)
-        if act == "leave":
+        assert there.rooms.of(ann.sid) == {"user:ann", "channel:red"}
+        if act == "enter":
+            assert "desk" in fleet.one.server.rooms.of(here.sid)
+        elif act == "leave":
             assert "channel:red" not in fleet.one.server.rooms.of(here.sid)
         else:
             await here.wait_for("disconnect")
         subscriber._receivers.update(receivers)
         await do()
-        await until(lambda: "channel:red" not in there.rooms.of(ann.sid))
+        if act == "enter":
+            assert "desk" in there.rooms.of(ann.sid)
+        else:
+            await until(lambda: "channel:red" not in there.rooms.of(ann.sid))
         await do()
 
 
