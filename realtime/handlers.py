@@ -169,6 +169,8 @@ class Handlers:
         about_user(claims.user_id)
         found = await server.directory.login(claims.user_id)
         if found is None:
+            if server.sessions.user_of(sid) == claims.user_id:  # who was there and is no more
+                await self._leave_identity(sid)
             raise UnknownUser
         if server.wire.is_gone(sid):
             raise SessionGone
