@@ -148,5 +148,4 @@ class Close(enum.Enum):
     DRAINING = CloseReason(4010, "server is shutting down", reconnect=True)
     FLOODING = CloseReason(4011, "too many events", reconnect=False)
     HANDLER_FAILED = CloseReason(4012, "server error", reconnect=True)
-    STATE_LOST = CloseReason(4013, "shared state lost", reconnect=True)
     SLOW_CONSUMER = CloseReason(4014, "client reads too slowly", reconnect=True)

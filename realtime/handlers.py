@@ -105,7 +105,7 @@ class Handlers:
         event = parse(ChannelEvent, args, max_id_length=self._settings.realtime_max_id_length)
         session = self._session(sid)
         room = f"channel:{event.channel_id}"
-        if room not in session.rooms:
+        if not self._server.rooms.is_in(sid, room):  # the shared state may learn later that it was left
             raise Forbidden(f"not a member of the channel {event.channel_id}")
         if not self._settings.allows_channel_event(event.data.type):
             raise Forbidden("channel events of this type are not enabled here")
@@ -155,11 +155,17 @@ class Handlers:
         return decode_token(token, self._settings.secret_key, now=self._server.clock.time())
 
     async def _sign_in(self, sid: str, claims: Claims) -> Session:
-        """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half."""
+        """Makes the socket a session of the token's user, or leaves it a stranger that hears nothing: never half.
+
+        One that was this user's session before stays one, unless its new token was revoked: it has left the channels
+        that are lost, and asks again for those that it could not enter.
+        """
         server = self._server
         about_user(claims.user_id)
         found = await server.directory.login(claims.user_id)
         if found is None:
+            if server.sessions.user_of(sid) == claims.user_id:  # who was there and is no more
+                await self._leave_identity(sid)
             raise UnknownUser
         if server.wire.is_gone(sid):
             raise SessionGone
@@ -187,10 +193,20 @@ class Handlers:
             session = await self._join(session, own, channels)
             if before is None:
                 await self._greet(session, registered)
-        except BaseException:
-            await self._leave_identity(sid)
+        except BaseException as error:
+            if before is not None and isinstance(error, Exception) and not isinstance(error, TokenRevoked):
+                self._stay(sid, own, claims)
+            else:
+                await self._leave_identity(sid)
             raise
         return session
+
+    def _stay(self, sid: str, own: frozenset[str], claims: Claims) -> None:
+        server = self._server
+        server.expiries.set(sid, claims.expires_at)
+        server.leases.hurry(recheck_tokens=True)
+        server.rooms.leave_lost(sid, own)
+        server.rooms.tell(sid)
 
     async def _join(self, session: Session, own: frozenset[str], channels: frozenset[str]) -> Session:
         """Enters the rooms that are its own, and makes up for changes of its channels while it was not in them.

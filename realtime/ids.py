@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from realtime.errors import InvalidPayload
 
@@ -29,6 +30,17 @@ def check_id(value: object, *, what: str, max_length: int = 256) -> str:
     if _FORBIDDEN.search(value):
         raise InvalidPayload(f"{what} must not contain control characters.")
     return value
+
+
+def check_ids(values: object, *, what: str) -> list[str]:
+    """Return `values` as a list if they are usable identifiers, each by `check_id`.
+
+    Raises:
+        InvalidPayload: one of them is none, or it is one text: that would be taken for its letters.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidPayload(f"{what} must be a list of strings.")
+    return [check_id(value, what=f"each of {what}") for value in values]
 
 
 def check_text(value: object, *, what: str) -> str:

@@ -50,9 +50,9 @@ class Revocations:
             return
         self._recent.extend((version, ("jti", jti)) for jti in difference.revoked_tokens)
         self._recent.extend((version, ("user", user)) for user in difference.revoked_users)
-        tokens, users = set(difference.revoked_tokens), set(difference.revoked_users)
-        hit = [local.session for local in self._sessions]
-        hit = [session for session in hit if session.jti in tokens or session.user.id in users]
+        sids = {sid for jti in difference.revoked_tokens for sid in self._sessions.of_token(jti)}
+        sids.update(sid for user_id in difference.revoked_users for sid in self._sessions.of_user(user_id))
+        hit = [local.session for sid in sorted(sids) if (local := self._sessions.get(sid)) is not None]
         if hit:
             self._tasks.once("close-revoked", self._close_revoked(hit))
 
@@ -67,10 +67,10 @@ class Revocations:
         named = {("jti", session.jti), ("user", session.user.id), MISSED}
         for at, what in reversed(self._recent):
             if at <= version:
-                break
+                return False
             if what in named:
                 return True
-        return False
+        return len(self._recent) == REMEMBERED  # there was more than is remembered
 
     async def _close_revoked(self, sessions: list[Session]) -> None:
         # A session of a revoked user may have come with a token that is newer than that: the state knows.

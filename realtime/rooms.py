@@ -59,17 +59,25 @@ class LocalRooms:
         Raises ``StateUnavailable`` when that is not certain in time; then those that were new are left again.
         """
         wanted = set(rooms)
-        for room in self.of(sid) - wanted:
-            if room.startswith(OF_IDENTITY):
-                self._manager.basic_leave_room(sid, "/", room)
+        self.leave_lost(sid, wanted)
         if self._manager.eio_sid_from_sid(sid, "/") is not None:
             await self._manager.join(sid, sorted(wanted))
+
+    def leave_lost(self, sid: str, rooms: Collection[str]) -> None:
+        """Leaves those rooms of user and channels that are not among these."""
+        for room in self.of(sid).difference(rooms):
+            if room.startswith(OF_IDENTITY):
+                self._manager.basic_leave_room(sid, "/", room)
 
     def leave_all(self, sid: str) -> None:
         """Leaves every room, this instance's own too, and what is sent to everyone."""
         self._manager.expel(sid)
         for room in self._manager.local_rooms(sid):
             self._manager.basic_leave_room(sid, "/", room)
+
+    def is_in(self, sid: str, room: str) -> bool:
+        member = self._manager.book.get(sid, "/")
+        return member is not None and room in member.rooms
 
     def of(self, sid: str) -> frozenset[str]:
         """The session's rooms, without this instance's own and those whose names the shared state cannot keep."""
@@ -97,10 +105,15 @@ class LocalRooms:
             if self._wake.is_set():
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _on_rooms_changed(self, sid: str, namespace: str) -> None:
-        if namespace == "/" and self._sessions.get(sid) is not None:
+    def tell(self, sid: str) -> None:
+        """Has the shared state know soon in which rooms the session is."""
+        if self._sessions.get(sid) is not None:
             self._changed[sid] = None
             self._wake.set()
+
+    def _on_rooms_changed(self, sid: str, namespace: str) -> None:
+        if namespace == "/":
+            self.tell(sid)
 
 
 def _is_shared(room: object) -> bool:

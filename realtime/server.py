@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -16,7 +17,7 @@ from realtime.directory import Directory
 from realtime.errors import Close, InvalidPayload, RealtimeError, StateUnavailable
 from realtime.handlers import Handlers
 from realtime.housekeeping import RedisLock, UsageCleanup
-from realtime.ids import check_id
+from realtime.ids import check_id, check_ids
 from realtime.leasing import LeaseKeeper
 from realtime.link import Connector, RedisBus, RedisLink, connector_from_settings
 from realtime.logs import guard_loggers
@@ -28,7 +29,7 @@ from realtime.presence import Audience, Everyone
 from realtime.repairs import Repairs
 from realtime.replica import Difference, Replica
 from realtime.revocations import Revocations
-from realtime.rooms import LocalRooms, check_room
+from realtime.rooms import MAX_NAME_LENGTH, LocalRooms, check_room
 from realtime.sessions import LocalSessions
 from realtime.settings import Settings
 from realtime.shared_channels import SharedChannels
@@ -46,6 +47,7 @@ CLOSE_BATCH = 50
 AT_ONCE = 100
 """Sessions that are told to enter or leave a room, or to close, side by side."""
 FIRST_COPY_SECONDS = 2.0
+NEVER_MS = 2**53
 
 
 class RealtimeServer:
@@ -283,7 +285,7 @@ class RealtimeServer:
             in_use=lambda: self.replica.models,
         )
 
-    # For other backend modules
+    # For other backend modules. All raise ``InvalidPayload`` for what is no id or no name.
 
     def get_event_emitter(self, request_info: Mapping[str, Any], update_db: bool = True) -> EventEmitter:
         """See ``Emitters.event_emitter``."""
@@ -298,23 +300,25 @@ class RealtimeServer:
         return sorted(await self.state.models_in_use())
 
     async def get_user_id_from_session_pool(self, sid: str) -> str | None:
-        session = await self.state.session(sid)
+        session = await self.state.session(check_id(sid, what="sid"))
         return None if session is None else session.user.id
 
     async def get_user_ids_from_room(self, room: str) -> list[str]:
         """Users with a session in the room, on all instances."""
+        check_id(room, what="room", max_length=MAX_NAME_LENGTH)
         return sorted((await self.state.room_users([room]))[room])
 
     async def get_active_status_by_user_id(self, user_id: str) -> bool:
         """Whether the user is connected to any instance."""
-        return bool(await self.state.sessions_of(user_id))
+        return bool(await self.state.sessions_of(check_id(user_id, what="user_id")))
 
     async def emit_to_users(self, event: str, data: Any, user_ids: list[str]) -> None:
         """To every session of these users on all instances, each once, in one publish. ``data``: one argument, or a
         tuple of several. Raises ``InvalidPayload`` and ``MessageTooLarge``; then nobody got it."""
         check_plain(data, what="data")
+        rooms = [f"user:{user_id}" for user_id in check_ids(user_ids, what="user_ids")]
         with json_only():
-            await self.manager.emit(event, data, room=[f"user:{user_id}" for user_id in user_ids])
+            await self.manager.emit(event, data, room=rooms)
 
     async def enter_room_for_users(self, room: str, user_ids: list[str]) -> None:
         """Puts every session that these users have now into a room, on all instances; ``get_user_ids_from_room`` knows
@@ -335,9 +339,9 @@ class RealtimeServer:
     async def disconnect_user(self, user_id: str) -> None:
         """Closes every session of the user on all instances; their clients do not come back by themselves.
 
-        Raises ``StateUnavailable`` or ``BusOverloaded`` when some instance could not be told: then do it again.
+        Raises ``StateUnavailable`` or ``BusOverloaded`` when some instance did not confirm it: then do it again.
         """
-        await self._for_each([user_id], lambda sid: self.wire.close(sid, Close.KICKED))
+        await self._for_each([user_id], lambda sid: self.wire.close(sid, Close.KICKED, confirmed=True))
 
     async def revoke_token(self, jti: str, expires_at: float | None = None) -> None:
         """Closes the sessions of one token on all instances and lets it in no more.
@@ -346,7 +350,9 @@ class RealtimeServer:
         ``StateUnavailable``: then revoke again.
         """
         check_id(jti, what="jti")
-        until = 2**53 if expires_at is None else round(expires_at * 1000)
+        if not (expires_at is None or (isinstance(expires_at, int | float) and math.isfinite(expires_at))):
+            raise InvalidPayload("expires_at must be a time in unix seconds, or None")
+        until = NEVER_MS if expires_at is None else min(NEVER_MS, round(expires_at * 1000))
         await self.state.revoke_token(jti, until)
 
     async def revoke_user(self, user_id: str) -> None:
@@ -369,7 +375,8 @@ class RealtimeServer:
             raise failures[-1]
 
     async def _sids(self, user_ids: list[str]) -> list[str]:
-        return [session.sid for user_id in user_ids for session in await self.state.sessions_of(user_id)]
+        ids = check_ids(user_ids, what="user_ids")
+        return [session.sid for user_id in ids for session in await self.state.sessions_of(user_id)]
 
     async def _check_room(self, room: str) -> None:
         if await self.state.session(check_room(room)) is not None:

@@ -45,6 +45,7 @@ class LocalSessions:
         self._cap = cap
         self._by_sid: dict[str, LocalSession] = {}
         self._by_user: dict[str, set[str]] = {}
+        self._by_token: dict[str, set[str]] = {}
         self._calls: dict[str, asyncio.Event] = {}
         self._doubts: dict[str, float] = {}
         self.on_rooms_changed: Callable[[], None] = lambda: None
@@ -68,6 +69,10 @@ class LocalSessions:
     def of_user(self, user_id: str) -> list[str]:
         """Sids of the user's sessions on this instance."""
         return sorted(self._by_user.get(user_id, ()))
+
+    def of_token(self, jti: str) -> list[str]:
+        """Sids of the sessions on this instance that a token let in."""
+        return sorted(self._by_token.get(jti, ()))
 
     def users(self) -> list[str]:
         """Users with a session on this instance."""
@@ -163,6 +168,8 @@ class LocalSessions:
         self._drop(session.sid)
         self._by_sid[session.sid] = LocalSession(session, expires_at)
         self._by_user.setdefault(session.user.id, set()).add(session.sid)
+        if session.jti is not None:
+            self._by_token.setdefault(session.jti, set()).add(session.sid)
         if before is not None and before.session.rooms != session.rooms:
             self.on_rooms_changed()
 
@@ -170,10 +177,9 @@ class LocalSessions:
         local = self._by_sid.pop(sid, None)
         if local is None:
             return False
-        sids = self._by_user[local.session.user.id]
-        sids.discard(sid)
-        if not sids:
-            del self._by_user[local.session.user.id]
+        _take_out(self._by_user, local.session.user.id, sid)
+        if local.session.jti is not None:
+            _take_out(self._by_token, local.session.jti, sid)
         return True
 
     @contextmanager
@@ -198,3 +204,9 @@ class LocalSessions:
             for sid in taken:
                 del self._calls[sid]
             mine.set()
+
+
+def _take_out(index: dict[str, set[str]], key: str, sid: str) -> None:
+    index[key].discard(sid)
+    if not index[key]:
+        del index[key]

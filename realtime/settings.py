@@ -190,12 +190,6 @@ class Settings(BaseSettings):
         urls.parse_sentinels(value, default_port=1)
         return value
 
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        urls.async_database_url(value)
-        return value
-
     @field_validator("cors_allow_origin")
     @classmethod
     def _check_origins(cls, value: str) -> str:
@@ -334,8 +328,18 @@ class Settings(BaseSettings):
 
     @property
     def async_database_url(self) -> str:
-        """`database_url` with its asynchronous driver."""
-        return urls.async_database_url(self.database_url)
+        """`database_url` with its asynchronous driver.
+
+        Looked at only here: an application with a directory of its own may have any database under that name.
+
+        Raises:
+            SettingsError: neither an SQLite file nor PostgreSQL.
+        """
+        try:
+            return urls.async_database_url(self.database_url)
+        except ValueError:
+            pass  # its text may carry what is secret
+        raise SettingsError(_unusable("database_url"))
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -354,6 +358,11 @@ def load_settings(**overrides: object) -> Settings:
     raise SettingsError("\n".join(lines))
 
 
+def _unusable(field: str) -> str:
+    allowed = Settings.model_fields[field].description
+    return f"{environment_name(field)}: not usable (its value is not shown); allowed: {allowed}"
+
+
 def _line(detail: ErrorDetails) -> str:
     if not detail["loc"]:
         return str(detail["msg"]).removeprefix("Value error, ")
@@ -365,5 +374,5 @@ def _line(detail: ErrorDetails) -> str:
     if field == "webui_secret_key" and detail["type"] == "value_error":
         return f"{name}: {str(detail['msg']).removeprefix('Value error, ')}; allowed: {allowed}"
     if field in _SECRETS:
-        return f"{name}: not usable (its value is not shown); allowed: {allowed}"
+        return _unusable(field)
     return f"{name}: got {urls.redacted(str(detail['input']))[:80]!r}; allowed: {allowed}"

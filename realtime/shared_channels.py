@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,10 @@ from realtime.state import Session, State
 PATIENCE_SECONDS = 2.0
 """How long a look at the shared state may wait for those before it."""
 ROOMS_AT_ONCE = 500
+TURN_SECONDS = 0.01
+"""How long a broadcast may keep the loop from everybody else."""
+
+Members = Mapping[str, frozenset[str]]
 
 
 class SharedChannels:
@@ -79,13 +83,25 @@ class SharedChannels:
         try:
             async with self._turn():
                 members = await self._members(self._sessions.users())
-                users = self._sessions.users()
-                for user_id in self._sent.keys() - set(users):
+                for user_id in self._sent.keys() - set(self._sessions.users()):
                     del self._sent[user_id]
-                return sum(self._tell(user_id, self._visible(user_id, members)) for user_id in users)
+                return await self._tell_all(members)
         except StateUnavailable:
             self.pacer.nudge()
             return 0
+
+    async def _tell_all(self, members: Members) -> int:
+        """A thousand users who all see thousands take seconds."""
+        loop = asyncio.get_running_loop()
+        sent, began = 0, loop.time()
+        seen: dict[frozenset[str], frozenset[str]] = {}
+        for user_id in self._sessions.users():
+            if self._sessions.of_user(user_id):  # still
+                sent += self._tell(user_id, self._visible(user_id, members, seen))
+            if loop.time() - began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = loop.time()
+        return sent
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -101,7 +117,7 @@ class SharedChannels:
 
     async def _update(self, user_id: str) -> frozenset[str]:
         """Whom the user sees now; its other sessions are told too, since differences start from what all were told."""
-        visible = self._visible(user_id, await self._members([user_id]))
+        visible = self._visible(user_id, await self._members([user_id]), {})
         self.pacer.charge(self._tell(user_id, visible))
         return visible
 
@@ -112,10 +128,15 @@ class SharedChannels:
             members |= await self._state.room_users(rooms[at : at + ROOMS_AT_ONCE])
         return members
 
-    def _visible(self, user_id: str, members: dict[str, frozenset[str]]) -> frozenset[str]:
+    def _visible(
+        self, user_id: str, members: Members, seen: dict[frozenset[str], frozenset[str]]
+    ) -> frozenset[str]:
+        """``seen`` is what is seen in the same channels: one set for all who are in them."""
         # By the rooms as they are now: a channel left while the question was under way shows nobody any more.
-        rooms = self._channels(user_id)
-        return frozenset({user_id}.union(*(members.get(room, frozenset()) for room in rooms)))
+        rooms = frozenset(self._channels(user_id))
+        if rooms not in seen:
+            seen[rooms] = frozenset().union(*(members.get(room, ()) for room in rooms))
+        return seen[rooms] if user_id in seen[rooms] else seen[rooms] | {user_id}
 
     def _channels(self, user_id: str) -> list[str]:
         return [room for room in self._sessions.rooms_of(user_id) if room.startswith("channel:")]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.errors import InvalidPayload
-from realtime.ids import check_id, check_text
+from realtime.ids import check_id, check_ids, check_text
 
 
 @pytest.mark.parametrize("value", ["a", "chat-1", "völlig normal", "☃", "a b", "x" * 256])
@@ -38,6 +38,18 @@ def test_control_characters_and_lone_surrogates_are_refused_wherever_they_stand(
     for value in (character, "a" + character, character + "a", f"a{character}b"):
         with pytest.raises(InvalidPayload, match="control characters"):
             check_id(value, what="chat_id")
+
+
+def test_identifiers_are_checked_one_by_one_and_a_text_is_no_list_of_them() -> None:
+    assert check_ids(["a", "b"], what="user_ids") == ["a", "b"]
+    assert check_ids((each for each in "ab"), what="user_ids") == ["a", "b"]
+    assert check_ids([], what="user_ids") == []
+    for bad in ("ab", "", None, 5):
+        with pytest.raises(InvalidPayload, match="user_ids must be a list"):
+            check_ids(bad, what="user_ids")
+    for bad in (b"ab", ["a", None], ["a", ""]):
+        with pytest.raises(InvalidPayload, match="each of user_ids must"):
+            check_ids(bad, what="user_ids")
 
 
 @given(st.text(st.characters(codec=None, categories=None)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +17,9 @@ from realtime.errors import StateUnavailable
 from realtime.presence import Everyone, user_list
 from realtime.replica import Difference, Replica
 from realtime.sessions import LocalSessions
-from realtime.shared_channels import SharedChannels
+from realtime.shared_channels import TURN_SECONDS, SharedChannels
 from realtime.state import MemoryState, Session
-from realtime.usage import UsageAudience
+from realtime.usage import MOST_MODELS, UsageAudience
 from tests.support import virtual_time
 from tests.support.audience import FakeClient, FakeRooms
 from tests.support.barriers import Barriers, Gate
@@ -246,6 +247,22 @@ async def test_models_in_use_are_told_on_change_only_and_to_who_was_greeted_in_b
     assert len(rooms.clients["early"].got) == count
 
 
+async def test_models_beyond_the_limit_are_not_told_for_clients_make_them_up() -> None:
+    """One user with 50 tabs could have 1.3 MB sent to everybody."""
+    copy, rooms = Copy(), FakeRooms()
+    audience = UsageAudience(cast(Replica, copy), rooms, rate=1e12)
+    rooms.connect("sid", diffs=False)
+    rooms.enter_local("sid", "~signed-in")
+    names = [f"model-{number:04}" for number in range(MOST_MODELS + 1)]
+    copy.models = set(names[:-1])
+    await audience.greet("sid")
+    copy.models = set(names)
+    audience.on_difference(Difference(models_changed=True))
+    await broadcast(audience)
+    told = [payload for _event, payload in rooms.clients["sid"].got]
+    assert told == [{"models": names[:-1]}, {"models": names[:-1], "truncated": True}]
+
+
 @pytest.mark.parametrize("by_channels", [False, True])
 def test_who_asks_for_a_list_waits_until_what_was_sent_is_paid_for(by_channels: bool) -> None:
     async def scenario() -> None:
@@ -414,10 +431,11 @@ SHARED_ACTIONS = st.one_of(
 )
 
 
+@pytest.mark.parametrize("turn", [TURN_SECONDS, -1.0], ids=["at once", "one by one"])
 @settings(max_examples=300, deadline=None)
-@given(st.lists(SHARED_ACTIONS, max_size=40))
+@given(actions=st.lists(SHARED_ACTIONS, max_size=40))
 def test_by_channels_everyone_ends_with_whom_it_shares_one_and_never_saw_anybody_else(
-    actions: list[tuple[Any, ...]],
+    turn: float, actions: list[tuple[Any, ...]]
 ) -> None:
     async def scenario() -> None:
         lab = Channels()
@@ -491,7 +509,8 @@ def test_by_channels_everyone_ends_with_whom_it_shares_one_and_never_saw_anybody
             assert client.users == {user}.union(*(present.get(room, frozenset()) for room in rooms))
         await lab.close()
 
-    run(scenario)
+    with mock.patch("realtime.shared_channels.TURN_SECONDS", turn):
+        run(scenario)
 
 
 async def test_by_channels_a_greeting_does_not_fail_and_is_made_good_when_the_state_answers_again() -> None:
@@ -660,6 +679,50 @@ async def test_by_channels_who_is_gone_leaves_nothing_behind() -> None:
     await lab.disconnect("sid")
     await lab.settle()
     assert not lab.audience._sent
+    await lab.close()
+
+
+async def turns_of(work: Coroutine[Any, Any, None]) -> int:
+    """How often others have their turn of the loop before it is done."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    await work
+    counting.cancel()
+    return turns
+
+
+async def test_by_channels_a_broadcast_gives_way_when_it_has_taken_its_time_and_not_before() -> None:
+    lab = Channels()
+    await lab.start()
+    for number in range(20):
+        await lab.sessions.register(a_session(f"{number}", f"user-{number}", frozenset({"red"})), None)
+    await steps()
+    for turn, fewest, most in ((-1.0, 15, 40), (3600.0, 0, 10)):
+        lab.audience.pacer.nudge()
+        with mock.patch("realtime.shared_channels.TURN_SECONDS", turn):
+            assert fewest <= await turns_of(broadcast(lab.audience)) <= most
+    await lab.close()
+
+
+async def test_by_channels_many_who_see_many_keep_nobody_from_the_loop_and_are_one_set() -> None:
+    """1,000 users of 5,000 in one channel took a quarter of a gigabyte, and the loop for three seconds."""
+    lab = Channels()
+    await lab.start()
+    crowd = [a_session(f"far-{number}", f"far-{number:030}", frozenset({"red"})) for number in range(3000)]
+    await lab.far["register"]("there", crowd)
+    for number in range(200):
+        await lab.sessions.register(a_session(f"{number}", f"user-{number}", frozenset({"red"})), None)
+    await steps()
+    assert await turns_of(broadcast(lab.audience)) >= 5
+    assert len(lab.audience._sent) == 200
+    assert len({id(seen) for seen in lab.audience._sent.values()}) == 1
     await lab.close()
 
 

@@ -53,6 +53,21 @@ async def steps() -> None:
         await asyncio.sleep(0)
 
 
+def test_sessions_are_found_by_the_token_that_let_them_in_last() -> None:
+    async def scenario() -> None:
+        lab = Lab()
+        await lab.start()
+        for sid, jti in (("one", "old"), ("two", "old"), ("three", None), ("one", "new")):
+            await lab.sessions.register(a_session(sid, jti=jti), None)
+        assert lab.sessions.of_token("old") == ["two"]
+        assert lab.sessions.of_token("new") == ["one"]
+        await lab.sessions.unregister(["one", "two", "three"])
+        assert lab.sessions.of_token("new") == []
+        assert lab.sessions._by_token == {}
+
+    run(scenario())
+
+
 def test_a_socket_that_closes_while_its_rooms_are_being_registered_leaves_nothing_behind() -> None:
     async def scenario() -> None:
         lab = Lab()

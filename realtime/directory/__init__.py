@@ -31,10 +31,6 @@ class Directory(Protocol):
         """Ids of the channels that the user is a member of; empty for an unknown user."""
         ...
 
-    async def members(self, channel_id: str) -> frozenset[str]:
-        """Ids of the channel's members; empty for an unknown channel."""
-        ...
-
     async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
         """User and channels in one look-up, for a session that is being opened; None for an unknown user.
 

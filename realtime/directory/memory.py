@@ -30,7 +30,6 @@ class MemoryDirectory:
     ) -> None:
         self._auto_create = auto_create
         self._users = {user.id: user for user in users}
-        self._members: dict[str, set[str]] = {}
         self._channels: dict[str, set[str]] = {}
         for channel_id, members in (channels or {}).items():
             for user_id in members:
@@ -41,11 +40,9 @@ class MemoryDirectory:
         self._users[user.id] = user
 
     def add_member(self, channel_id: str, user_id: str) -> None:
-        self._members.setdefault(channel_id, set()).add(user_id)
         self._channels.setdefault(user_id, set()).add(channel_id)
 
     def remove_member(self, channel_id: str, user_id: str) -> None:
-        self._members.get(channel_id, set()).discard(user_id)
         self._channels.get(user_id, set()).discard(channel_id)
 
     async def user(self, user_id: str) -> User | None:
@@ -53,9 +50,6 @@ class MemoryDirectory:
 
     async def channels(self, user_id: str) -> frozenset[str]:
         return frozenset(self._channels.get(user_id, ()))
-
-    async def members(self, channel_id: str) -> frozenset[str]:
-        return frozenset(self._members.get(channel_id, ()))
 
     async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
         if self._auto_create and user_id not in self._users:

@@ -23,7 +23,6 @@ _USERS = select(users.c.id, users.c.name, users.c.role, users.c.profile_image_ur
 _MEMBERSHIPS = select(memberships.c.user_id, memberships.c.channel_id).where(
     memberships.c.user_id.in_(bindparam("ids", expanding=True))
 )
-_MEMBERS = select(memberships.c.user_id).where(memberships.c.channel_id == bindparam("channel"))
 
 
 class SqlDirectory:
@@ -55,12 +54,6 @@ class SqlDirectory:
 
     async def channels(self, user_id: str) -> frozenset[str]:
         return await self._channels.load(user_id) or frozenset()
-
-    async def members(self, channel_id: str) -> frozenset[str]:
-        async def query(connection: AsyncConnection) -> frozenset[str]:
-            return frozenset((await connection.execute(_MEMBERS, {"channel": channel_id})).scalars())
-
-        return await self.database.read(query)
 
     async def add_user(self, user: User) -> None:
         """Add the user, or replace what is known of it."""

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
+from redis.exceptions import DataError, MovedError, NoScriptError, ReadOnlyError
 
-from realtime.errors import MessageTooLarge, StateUnavailable
+from realtime.errors import InvalidPayload, MessageTooLarge, StateUnavailable
 from realtime.histogram import ROUND_TRIPS, Histogram
 
 from .closing import close_quietly, described
@@ -85,7 +85,7 @@ class RedisLink:
 
     async def run(self, command: Callable[[Any], Awaitable[T]]) -> T:
         """Runs one command. Raises ``StateUnavailable`` when Redis fails it or does not answer in time; the outcome is
-        unknown then. (And redis-py's ``NoScriptError``: the caller sends the script.)
+        unknown then. (And redis-py's ``NoScriptError``: the caller sends the script; and ``InvalidPayload``.)
 
         What went wrong, with addresses, goes into the log; the error's text may be shown to clients.
         """
@@ -102,6 +102,8 @@ class RedisLink:
                     self.round_trips.observe(time.perf_counter() - began)
         except NoScriptError:
             raise
+        except (DataError, UnicodeEncodeError) as error:  # nothing was sent
+            raise InvalidPayload(f"what Redis is asked about is no text: {error}") from error
         except TimeoutError as error:
             self._tell(error)
             raise StateUnavailable(

@@ -119,6 +119,7 @@ class LocalDelivery(AsyncManager):
 
     def _send_all(self, members: Collection[Member], wire: Wire) -> None:
         framed = frames(wire)
+        self._make_way(members, len(framed))
         self.counters.delivered_bytes += len(framed) * len(members)
         lines = [member.line for member in members if member.line is not None]
         others = [member for member in members if member.line is None] if len(lines) < len(members) else ()
@@ -127,10 +128,19 @@ class LocalDelivery(AsyncManager):
         for member in others:
             self.send(member, wire)
 
+    def _make_way(self, members: Collection[Member], size: int) -> None:
+        """A message larger than all that may wait (a long list) does not make the next one too many."""
+        if size > self.server.limits.max_outgoing_bytes:
+            for member in members:
+                queue = member.socket.queue
+                queue.allowance = max(queue.allowance, size)
+
     def ask(self, member: Member, event: str, data: Any, number: int, asker: Asker) -> None:
         """Send an event that wants an acknowledgement, under this number."""
         wire = encode(packet.EVENT, [event, *arguments(data)], member.namespace, number)
-        self.counters.delivered_bytes += len(frames(wire))
+        framed = frames(wire)
+        self._make_way((member,), len(framed))
+        self.counters.delivered_bytes += len(framed)
         while len(member.asks) >= self.max_asks:
             oldest = next(iter(member.asks))
             self.counters.callbacks_evicted += 1
@@ -145,7 +155,7 @@ class LocalDelivery(AsyncManager):
         if member.held is None:
             member.socket.post(wire)
             member.line = member.socket.line
-        elif len(member.held) < self.max_held and member.held_cost <= self.server.limits.max_outgoing_bytes:
+        elif len(member.held) < self.max_held and member.held_cost <= member.socket.most:
             member.held.append(wire)
             member.held_cost += sum(map(cost, wire))
         else:

@@ -48,7 +48,8 @@ class Inbound:
             "forget": self._forget,
             "close": self._close,
             "enter_room": self._enter_room,
-            **{name: partial(self._stock, name) for name in ("disconnect", "leave_room", "close_room")},
+            "leave_room": self._leave_room,
+            **{name: partial(self._stock, name) for name in ("disconnect", "close_room")},
         }
 
     def receive(self, message: bytes) -> None:
@@ -164,6 +165,25 @@ class Inbound:
         member = self._manager.book.live(sid, message["namespace"])
         if member is not None:
             self._manager.server.close_connection(member.eio_sid, Close[_text(message, "close")])
+        self._confirm_done(message)
+
+    async def _leave_room(self, message: Message) -> None:
+        """Adds to AsyncPubSubManager._handle_leave_room: it can be confirmed."""
+        await self._stock("leave_room", message)
+        self._confirm_done(message)
+
+    def _confirm_done(self, message: Message) -> None:
+        """Whoever gave a number for `confirm`, our own field, is answered by the instance that has the socket, or had
+        it until just now.
+        """
+        number, sid, namespace = message.get("confirm"), message["sid"], message["namespace"]
+        if number is None:
+            return
+        question = Question(_text(message, "host_id"), sid, namespace, number)
+        if self._manager.was_here(sid):
+            self._unanswered(question)
+        elif self._manager.book.get(sid, namespace) is not None:
+            self._answered(question, [None])
 
     async def _stock(self, method: str, message: Message) -> None:
         for field in ("namespace", *(("sid",) if method != "close_room" else ())):

@@ -12,7 +12,8 @@ PACKETS_PER_EVENT = 10
 class Limits:
     """The bounds of one connection; seconds and bytes. `RealtimeServer` takes them from the settings.
 
-    `max_outgoing_bytes` is what may wait when one more message is sent: with that one, the most that ever waits.
+    `max_outgoing_bytes` is what may wait when one more message is sent: with that one, the most that ever waits. A
+    message that alone is larger comes on top until it has been read.
     `slow_seconds` is how long something may wait while nothing at all goes out.
     """
 

@@ -209,23 +209,25 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         """Whether a socket of this instance is gone, or not in the room that it has to be in; see `call`."""
         return member.gone is not None or (member_of is not None and member_of not in member.rooms)
 
-    async def close_elsewhere(self, sid: str, namespace: str, name: str) -> None:
+    async def close_elsewhere(self, sid: str, namespace: str, name: str, *, confirmed: bool = False) -> None:
         """Have the instance that owns `sid` close it for the `Close` of that name; stock instances ignore
-        this. Raises what the bus raises.
+        this. Raises what the bus raises, and if it is to be `confirmed` `StateUnavailable` when nobody did.
         """
-        await self._tell(self._own("close", sid=sid, namespace=namespace, close=name))
+        message = self._own("close", sid=sid, namespace=namespace, close=name)
+        await (self._have_done(sid, message) if confirmed else self._tell(message))
 
     async def move(self, sid: str, room: str, *, into: bool, namespace: str = "/") -> None:
-        """Have a socket of any instance enter or leave a room. Raises what the bus raises: whoever takes
-        somebody out of a room must know if that was not told. For entering see `enter_room`.
+        """Have a socket of any of our instances enter or leave a room. Raises what the bus raises, and
+        `StateUnavailable` when nobody confirmed it: whoever takes somebody out of a room must know if that was not
+        heard. For entering see `enter_room`.
         """
-        if into:
-            await self.enter_room(sid, namespace, room)
-        elif self.book.get(sid, namespace) is not None or self.was_here(sid):
-            await self.leave_room(sid, namespace, room)
+        if self.bus is None or self.book.get(sid, namespace) is not None or self.was_here(sid):
+            await (self.enter_room if into else self.leave_room)(sid, namespace, room)
+        elif into:
+            await self._enter_elsewhere(sid, namespace, room, confirmed=True)
         else:
             await self._leave_before_emits(sid, namespace, room)
-            await self._tell(self._own("leave_room", sid=sid, room=room, namespace=namespace))
+            await self._have_done(sid, self._own("leave_room", sid=sid, room=room, namespace=namespace))
 
     async def _tell(self, message: Message) -> None:
         if self.bus is not None:
@@ -378,7 +380,8 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
         if self.book.get(sid, namespace) is not None:
             await self.join(sid, [room], namespace)
         elif self.bus is not None:
-            await self._enter_elsewhere(sid, namespace, room)
+            # On the common channel no emit overtakes it, and stock does not answer.
+            await self._enter_elsewhere(sid, namespace, room, confirmed=self._sends_to_rooms)
 
     async def join(self, sid: str, rooms: Collection[str], namespace: str = "/") -> None:
         """Enter rooms with a socket of this instance, all at once; see `enter_room`."""
@@ -412,11 +415,21 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
             del self._joining[key]
             self.basic_leave_room(key[0], namespace, key[1])
 
-    async def _enter_elsewhere(self, sid: str, namespace: str, room: str) -> None:
+    async def _enter_elsewhere(self, sid: str, namespace: str, room: str, *, confirmed: bool) -> None:
         message = self._own("enter_room", sid=sid, room=room, namespace=namespace)
-        if not self._sends_to_rooms:  # on the common channel no emit overtakes it, and stock does not answer
+        if not confirmed:
             await self._tell(message)
             return
+        fault = await self._have_done(sid, message)
+        if fault == LimitExceeded.code:
+            raise LimitExceeded("the socket is in as many rooms as it may be")
+        if fault is not None:
+            raise StateUnavailable("It is not certain that the room was entered: try again.")
+
+    async def _have_done(self, sid: str, message: Message) -> Any:
+        """Tell the instance that has the socket, wait until it has done it, and return the code of the fault if there
+        was one. For a socket that is gone there is nothing to do.
+        """
         number = next(self.numbers)
         waiter = CallWaiter()
         self.waiting.add(number, sid, waiter)
@@ -425,15 +438,12 @@ class WireManager(AsyncPubSubManager, LocalDelivery):
                 await self._tell({**message, "confirm": number})
                 fault, *_ = await waiter.future
         except SessionGone:
-            return
+            return None
         except TimeoutError:
-            raise StateUnavailable("Nobody confirmed that the room was entered: try again.") from None
+            raise StateUnavailable("No instance confirmed that it has done this: try again.") from None
         finally:
             self.waiting.take(number, sid)
-        if fault == LimitExceeded.code:
-            raise LimitExceeded("the socket is in as many rooms as it may be")
-        if fault is not None:
-            raise StateUnavailable("It is not certain that the room was entered: try again.")
+        return fault
 
     async def leave_room(self, sid: str, namespace: str, room: str) -> None:
         """Adds to AsyncPubSubManager.leave_room: as for `enter_room`."""

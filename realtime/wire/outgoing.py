@@ -79,6 +79,8 @@ class Outgoing:
     def __init__(self) -> None:
         self.total = 0
         """Bytes that were ever put."""
+        self.allowance = 0
+        """Bytes that may wait beyond the bound: of a message that alone is larger, until nothing waits any more."""
         self.outlet: Drain | None = None
         self.dropped = False
         self._queue: deque[Any] | None = None

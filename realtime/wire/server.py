@@ -220,18 +220,19 @@ class WireServer(Handling, socketio.AsyncServer):
 
     # --- closing
 
-    async def close(self, sid: str, close: Close, namespace: str = "/") -> bool:
+    async def close(self, sid: str, close: Close, namespace: str = "/", *, confirmed: bool = False) -> bool:
         """Close the connection of a socket, telling it why by the event `closing {"code", "reason"}`.
 
         Where the client is to come back by itself only the transport is closed; else it gets a DISCONNECT
         packet first. Never waits for the socket's handlers. Returns whether the socket was one of this
-        instance; if not, the other instances are asked to do the same.
+        instance; if not, the other instances are asked to do the same, and if it is to be `confirmed` the one that has
+        it answers when it has: else this raises `StateUnavailable`.
         """
         member = self.manager.book.live(sid, namespace)
         if member is not None:
             return self.close_connection(member.eio_sid, close)
         if self.is_gone(sid) and not self.manager.was_here(sid) and self.manager.bus is not None:
-            await self.manager.close_elsewhere(sid, namespace, close.name)
+            await self.manager.close_elsewhere(sid, namespace, close.name, confirmed=confirmed)
         return False
 
     def close_connection(self, eio_sid: str, close: Close) -> bool:

@@ -60,6 +60,11 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         self._posting = False
         self._poll_ends: asyncio.Event | None = None
 
+    @property
+    def most(self) -> int:
+        """Bytes that may wait for the client when one more message is sent."""
+        return self.server.limits.max_outgoing_bytes + self.queue.allowance
+
     def post(self, packets: Wire) -> bool:
         """Queue packets at once and together; False if the session is closing, also because too much waits for it.
 
@@ -71,7 +76,7 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         if self.line is not None:
             self.line.send(frames(packets))
             return not self.closing
-        if self.queue.waiting > self.server.limits.max_outgoing_bytes and not self.queue.dropped:
+        if self.queue.waiting > self.most and not self.queue.dropped:
             self.server.refuse(self.sid, Close.SLOW_CONSUMER)
             return False
         for each in packets:
@@ -233,8 +238,8 @@ class WireSocket(async_socket.AsyncSocket):  # type: ignore[misc]  # no stubs ex
         return self.server.about(str(self.sid))
 
     def overflowed(self) -> None:
-        """More waits for the client than may."""
-        if not self.closing and not self.queue.dropped:
+        """More waits for the client than the bound."""
+        if not self.closing and not self.queue.dropped and self.queue.waiting > self.most:
             self.server.refuse(self.sid, Close.SLOW_CONSUMER)
 
     def lost(self) -> None:

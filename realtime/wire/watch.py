@@ -65,12 +65,14 @@ class Watch:
         queue = connection.socket.queue
         waiting = queue.waiting
         delivered = queue.delivered
+        if waiting == 0:
+            queue.allowance = 0
         if waiting == 0 or delivered > connection.delivered:
             connection.delivered = delivered
             connection.stuck_looks = 0
         else:
             connection.stuck_looks += 1
-        return waiting <= self._limits.max_outgoing_bytes and not self._over(
+        return waiting <= self._limits.max_outgoing_bytes + queue.allowance and not self._over(
             connection.stuck_looks, self._limits.slow_seconds
         )
 

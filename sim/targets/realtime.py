@@ -173,9 +173,3 @@ class RemoteDirectory:
     async def channels(self, user_id: str) -> frozenset[str]:
         found = await self.login(user_id)
         return frozenset() if found is None else found[1]
-
-    async def members(self, channel_id: str) -> frozenset[str]:
-        try:
-            return frozenset(await self._directory.ask("members", channel_id))
-        except DirectoryError as error:
-            raise DirectoryUnavailable from error

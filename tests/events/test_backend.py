@@ -8,7 +8,18 @@ import pytest
 
 from realtime.errors import InvalidPayload, MessageTooLarge, StateUnavailable
 from tests.events.conftest import MakeFleet
-from tests.events.lab import TRANSPORTS, Failing, ask, client, eventually, heard, until
+from tests.events.lab import (
+    TRANSPORTS,
+    Failing,
+    ask,
+    client,
+    eventually,
+    fleet_of,
+    heard,
+    make_settings,
+    people,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("no_tracebacks")
 
@@ -60,6 +71,114 @@ async def test_every_session_of_the_named_users_hears_once_in_one_publish(
         for it in (ann, bob, eve):
             assert "nobody" not in dict(await heard(it))
         assert eve.of("news") == []
+
+
+async def test_fleets_with_a_prefix_and_a_bus_channel_of_their_own_hear_nothing_of_each_other(
+    redis_url: str, redis_prefix: str
+) -> None:
+    """What docs/several-instances.md says of two fleets on one Redis."""
+    fleets = [
+        make_settings(redis_url, redis_key_prefix=f"{redis_prefix}-{name}", realtime_bus_channel=name)
+        for name in ("one", "two")
+    ]
+    async with (
+        fleet_of(fleets) as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.two.url, "ann") as other,
+        client(fleet.two.url, "bob") as bob,
+    ):
+        await fleet.one.server.emit_to_users("news", 1, ["ann", "bob"])
+        await fleet.one.server.wire.emit("news", 2, room="channel:red")
+        await fleet.one.server.wire.emit("news", 3)
+        await fleet.two.server.disconnect_user("bob")
+        await bob.wait_for("disconnect")
+        await ann.wait_for("news", lambda data: data == 3)
+        assert "news" not in dict(await heard(other))
+        assert bob.of("news") == []
+        assert ann.last("user-list") == {"user_ids": ["ann"]}
+
+
+@pytest.mark.parametrize("room_channels", [True, False])
+@pytest.mark.parametrize("act", ["enter", "leave", "close"])
+async def test_what_an_instance_did_not_hear_is_an_error_and_may_be_done_again(
+    make_pair: MakeFleet, act: str, room_channels: bool
+) -> None:
+    """It is lost while that instance connects to Redis again; ann stayed where she was, and nobody knew."""
+    async with (
+        make_pair(realtime_state_timeout_seconds=0.5, websocket_redis_room_channels=room_channels) as fleet,
+        client(fleet.two.url, "ann") as ann,
+        client(fleet.one.url, "ann") as here,
+    ):
+
+        async def do() -> None:
+            if act == "enter":
+                await fleet.one.server.enter_room_for_users("desk", ["ann"])
+            elif act == "leave":
+                await fleet.one.server.leave_room_for_users("channel:red", ["ann"])
+            else:
+                await fleet.one.server.disconnect_user("ann")
+
+        there = fleet.two.server
+        subscriber = there.link.subscriber if there.link else None
+        assert subscriber is not None
+        receivers = dict(subscriber._receivers)
+        subscriber._receivers[b"socketio"] = []
+        subscriber.receive_rooms = lambda _message: None
+        with pytest.raises(StateUnavailable):
+            await do()
+        assert there.rooms.of(ann.sid) == {"user:ann", "channel:red"}
+        if act == "enter":
+            assert "desk" in fleet.one.server.rooms.of(here.sid)
+        elif act == "leave":
+            assert "channel:red" not in fleet.one.server.rooms.of(here.sid)
+        else:
+            await here.wait_for("disconnect")
+        subscriber._receivers.update(receivers)
+        await do()
+        if act == "enter":
+            assert "desk" in there.rooms.of(ann.sid)
+        else:
+            await until(lambda: "channel:red" not in there.rooms.of(ann.sid))
+        await do()
+
+
+NO_IDS: list[Any] = [None, 5, "", "a\nb", "\ud800", ["ann"]]
+
+
+@pytest.mark.parametrize("wrong", ["an", None, 5, *([each] for each in NO_IDS), ["ann", None]])
+async def test_users_who_are_no_list_of_ids_are_a_typed_error_and_reach_nobody(
+    make_fleet: MakeFleet, wrong: Any
+) -> None:
+    """ "an" was taken for the users "a" and "n"."""
+    async with make_fleet(people(a=[], ann=[])) as fleet, client(fleet.one.url, "a") as letter:
+        server = fleet.one.server
+        for call in (
+            server.emit_to_users("news", 1, wrong),
+            server.enter_room_for_users("desk", wrong),
+            server.leave_room_for_users("desk", wrong),
+        ):
+            with pytest.raises(InvalidPayload, match="user_ids"):
+                await call
+        assert "news" not in dict(await heard(letter))
+        assert server.rooms.of(letter.sid) == {"user:a"}
+
+
+@pytest.mark.parametrize("wrong", NO_IDS)
+async def test_what_is_no_id_is_a_typed_error_and_not_taken_for_an_outage(
+    make_fleet: MakeFleet, wrong: Any
+) -> None:
+    async with make_fleet() as fleet:
+        server = fleet.one.server
+        for ask_for in (
+            server.get_user_ids_from_room,
+            server.get_user_id_from_session_pool,
+            server.get_active_status_by_user_id,
+            server.disconnect_user,
+            server.revoke_user,
+            server.revoke_token,
+        ):
+            with pytest.raises(InvalidPayload):
+                await ask_for(wrong)
 
 
 async def test_data_that_is_not_json_is_a_typed_error(make_fleet: MakeFleet) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from realtime.errors import StateUnavailable
+from realtime.errors import DirectoryUnavailable, RealtimeError, StateUnavailable
 from realtime.state import State
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
@@ -85,6 +85,36 @@ async def test_join_channels_with_a_token_that_does_not_hold_changes_nothing(
         if mend is not None:
             mend()
         assert await dump(server) == before
+
+
+@pytest.mark.parametrize("event", ["join-channels", "user-join"])
+@pytest.mark.parametrize(
+    ("part", "verb", "fault"),
+    [
+        ("revocations", "hit", StateUnavailable()),
+        ("manager", "join", StateUnavailable()),
+        ("handlers", "_join", DirectoryUnavailable()),
+    ],
+)
+async def test_a_passing_fault_while_channels_are_read_again_signs_nobody_out(
+    make_fleet: MakeFleet, event: str, part: str, verb: str, fault: RealtimeError
+) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
+        server = fleet.one.server
+        await server.enter_room_for_users("desk", ["ann"])
+        fleet.directory.remove_member("red", "ann")
+        fleet.directory.add_member("green", "ann")
+        mend = breaks(getattr(server, part), verb, fault)
+        ack = await ask(ann, event, {"auth": {"token": token_for("ann", expires_in=7200)}})
+        assert code(ack) == fault.code
+        assert await ask(ann, "user-list") is None
+        assert "channel:red" not in server.rooms.of(ann.sid)
+        assert server.rooms.of(ann.sid) >= {"user:ann", "desk"}
+        assert server.expiries._due[ann.sid] > server.clock.time() + 3600
+        assert ann.sid not in server.strangers
+        mend()
+        await eventually(lambda: is_in(server.state, ann.sid, set(server.rooms.of(ann.sid))))
+        assert await ask(ann, "join-channels", joining("ann")) == {"channels": ["green"]}
 
 
 async def test_rooms_that_the_application_gave_survive_join_channels_even_when_they_cross(
@@ -194,6 +224,25 @@ async def test_a_member_is_heard_by_the_whole_channel_on_all_instances_and_by_no
             ann.seen.clear()
         assert "channel-events" not in dict(await heard(eve))
         assert code(await ask(eve, "channel-events", typing)) == "forbidden"
+
+
+async def test_who_was_taken_out_of_a_channel_cannot_speak_in_it_though_the_shared_state_does_not_know_yet(
+    make_fleet: MakeFleet,
+) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann") as ann,
+        client(fleet.one.url, "bob") as bob,
+    ):
+        server = fleet.one.server
+        mend = breaks(server.state, "register", StateUnavailable())
+        await fleet.two.server.leave_room_for_users("channel:red", ["ann"])
+        await until(lambda: "channel:red" not in server.rooms.of(ann.sid))
+        typing = {"channel_id": "red", "data": {"type": "typing"}}
+        assert code(await ask(ann, "channel-events", typing)) == "forbidden"
+        assert "channel-events" not in dict(await heard(bob))
+        mend()
+        await eventually(lambda: is_in(server.state, ann.sid, {"user:ann"}))
 
 
 @pytest.mark.parametrize(

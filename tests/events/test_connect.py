@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from socketio import exceptions
 
-from realtime.state import State
+from realtime.state import Session, State
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
     TRANSPORTS,
@@ -15,6 +15,7 @@ from tests.events.lab import (
     eventually,
     heard,
     people,
+    person,
     refusal,
     token_for,
     until,
@@ -47,6 +48,23 @@ async def test_a_new_client_gets_the_list_and_the_models_and_others_hear_only_of
             # The seed sent both lists to everyone.
             assert {name for name, _ in ann.seen[before[0] :]} == {"user-list"}
             assert {name for name, _ in eve.seen[before[1] :]} == {"presence-diff"}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_list_longer_than_what_may_wait_for_a_client_lets_it_in_all_the_same(
+    make_fleet: MakeFleet, transport: str
+) -> None:
+    """With 27,000 users and more nobody who asked for differences could connect."""
+    async with make_fleet(realtime_max_outgoing_bytes=4096) as fleet:
+        server = fleet.one.server
+        crowd = [f"user-{number:031}" for number in range(500)]
+        here = [Session(f"sid-{user_id}", person(user_id)) for user_id in crowd]
+        await server.state.register(server.leases.lease(), here)
+        differences = {"presence": "diff"}
+        async with client(fleet.one.url, "ann", transports=(transport,), auth=differences) as ann:
+            assert (await ann.wait_for("user-list"))["user_ids"] == ["ann", *crowd]
+            await ann.wait_for("usage")
+            assert ann.of("closing") == []
 
 
 async def test_a_session_is_in_its_users_room_and_in_those_of_its_channels_and_in_no_other(

@@ -150,6 +150,26 @@ async def test_a_switch_with_a_bad_token_changes_nothing(
 
 
 @pytest.mark.parametrize("event", ["user-join", "join-channels"])
+async def test_a_user_whom_the_directory_knows_no_more_is_signed_out_when_it_is_asked(
+    make_fleet: MakeFleet, event: str
+) -> None:
+    async with (
+        make_fleet() as fleet,
+        client(fleet.one.url, "ann") as tab,
+        client(fleet.two.url, "bob") as bob,
+    ):
+        server = fleet.one.server
+        del fleet.directory._users["ann"]
+        assert code(await ask(tab, event, {"auth": {"token": token_for("ann")}})) == "unknown-user"
+        assert server.manager.local_rooms(tab.sid) == frozenset()
+        assert tab.sid in server.strangers
+        await bob.wait_for("user-list", lambda data: data == {"user_ids": ["bob"]})
+        assert code(await ask(tab, "user-list")) == "not-authenticated"
+        assert code(await ask(bob, event, {"auth": {"token": token_for("nobody")}})) == "unknown-user"
+        assert await ask(bob, "user-list") is None
+
+
+@pytest.mark.parametrize("event", ["user-join", "join-channels"])
 async def test_a_directory_that_fails_changes_nothing(make_fleet: MakeFleet, event: str) -> None:
     async with make_fleet() as fleet, client(fleet.one.url, "ann") as ann:
         before = await dump(fleet.one.server)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from realtime.errors import InvalidPayload, StateUnavailable
+from realtime.revocations import REMEMBERED
 from realtime.server import RealtimeServer
+from realtime.sessions import LocalSession, LocalSessions
 from realtime.state import MemoryState
 from tests.events.conftest import MakeFleet
 from tests.events.lab import (
@@ -85,6 +87,22 @@ async def test_a_revoked_user_loses_all_sessions_and_a_newer_token_lets_in_again
         assert ann.sio.connected
 
 
+@pytest.mark.parametrize("what", ["token", "user"])
+async def test_a_revocation_goes_to_its_sessions_without_looking_at_all(
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """2,000 of them kept an instance with 5,000 sessions from everything else for more than a second."""
+
+    def all_of_them(_sessions: LocalSessions) -> Iterator[LocalSession]:
+        raise AssertionError("all sessions were looked at")
+
+    async with make_fleet() as fleet, client(fleet.one.url, token=token_for("bob", jti="one")) as bob:
+        server = fleet.one.server
+        monkeypatch.setattr(LocalSessions, "__iter__", all_of_them)
+        await (server.revoke_token("one") if what == "token" else server.revoke_user("bob"))
+        await closed(bob, 4002)
+
+
 async def test_a_session_that_joined_again_with_a_newer_token_stays(make_fleet: MakeFleet) -> None:
     async with (
         make_fleet() as fleet,
@@ -130,6 +148,14 @@ async def revoked_user(server: RealtimeServer) -> None:
     await caught_up(server)
 
 
+async def revoked_before_many(server: RealtimeServer) -> None:
+    """More are revoked than an instance remembers."""
+    await server.revoke_token("one")
+    for number in range(REMEMBERED):
+        await server.revoke_token(f"other-{number}")
+    await caught_up(server)
+
+
 async def revoked_unheard(server: RealtimeServer) -> None:
     """The news is lost; the gap that it leaves is noticed and mended with a snapshot."""
     lose(server, lambda change: change.revoked_tokens)
@@ -144,7 +170,7 @@ async def caught_up(server: RealtimeServer) -> None:
     await until(lambda: server.replica.version >= version, what="the replica to catch up")
 
 
-@pytest.mark.parametrize("news", [revoked_token, revoked_user, revoked_unheard])
+@pytest.mark.parametrize("news", [revoked_token, revoked_user, revoked_before_many, revoked_unheard])
 async def test_a_connect_that_crosses_the_revocation_of_its_token_lets_nobody_in(
     make_fleet: MakeFleet, news: Cross
 ) -> None:
@@ -174,6 +200,20 @@ async def test_a_join_that_crosses_the_revocation_of_its_token_leaves_a_stranger
         gate.open()
         assert code(await joining) == "token-revoked"
         await is_a_stranger(server, tab)
+
+
+async def test_a_fresh_token_that_could_not_be_looked_up_is_looked_up_later(make_fleet: MakeFleet) -> None:
+    async with make_fleet() as fleet, client(fleet.one.url, "bob") as bob:
+        server = fleet.one.server
+        gate = Gate(server.state, "register", after=True)
+        joining = asyncio.create_task(join_as(bob, "bob", jti="one"))
+        await gate.wait()
+        await revoked_token(server)
+        failing = Failing(server.state, "revoked", StateUnavailable())
+        gate.open()
+        assert code(await joining) == "unavailable"
+        failing.mend()
+        await closed(bob, 4002)
 
 
 async def is_a_stranger(server: RealtimeServer, tab: Client) -> None:
@@ -215,6 +255,10 @@ async def test_what_is_to_be_revoked_is_checked(make_fleet: MakeFleet) -> None:
                 await fleet.one.server.revoke_token(wrong)  # type: ignore[arg-type]
             with pytest.raises(InvalidPayload):
                 await fleet.one.server.revoke_user(wrong)  # type: ignore[arg-type]
+        for time_of_no_day in (float("inf"), float("nan"), "soon"):
+            with pytest.raises(InvalidPayload):
+                await fleet.one.server.revoke_token("one", time_of_no_day)  # type: ignore[arg-type]
+        await fleet.one.server.revoke_token("one", 1e300)
 
 
 async def test_a_token_of_the_same_millisecond_as_the_revocation_is_older_than_it() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import NoScriptError
 
-from realtime.errors import StateUnavailable
+from realtime.errors import InvalidPayload, StateUnavailable
 from realtime.link import RedisLink, SingleConnector
 from realtime.link.redis_link import COMMAND_CONNECTIONS
 from sim.processes.process import free_port
@@ -26,6 +26,16 @@ async def echoed(link: RedisLink, word: str) -> str:
 async def test_a_command_returns_its_reply_as_bytes(redis_url: str) -> None:
     async with linked(SingleConnector(redis_url)) as link:
         assert await link.run(lambda r: r.execute_command("ECHO", "é")) == "é".encode()
+
+
+async def test_what_cannot_be_sent_is_no_outage(redis_url: str) -> None:
+    async with linked(SingleConnector(redis_url)) as link:
+        words: list[Any] = [None, "\ud800", ["a"]]
+        for word in words:
+            with pytest.raises(InvalidPayload):
+                await echoed(link, word)
+        assert link.failures == 0
+        assert await echoed(link, "x") == "x"
 
 
 async def test_a_server_that_is_not_there_is_a_typed_error() -> None:

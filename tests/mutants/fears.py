@@ -307,8 +307,8 @@ FEARS = (
     ),
     Fear(
         "shared_channels.py",
-        "rooms = self._channels(user_id)",
-        "rooms = list(members)",
+        "rooms = frozenset(self._channels(user_id))",
+        "rooms = frozenset(members)",
         "who left a channel while the question was under way still sees its members",
     ),
     Fear(

@@ -132,6 +132,22 @@ async def test_room_changes_over_the_bus_are_applied_in_order_and_reported() -> 
         assert changes == [{"a"}, {"a", "b"}, {"b"}, frozenset()]
 
 
+async def test_a_close_that_is_to_be_confirmed_is_by_the_instance_that_has_the_socket_or_had_it() -> None:
+    hub = LocalHub()
+    deaf = {"manager_options": {"join_seconds": 0.1}}
+    async with serving(FaultyBus(hub), **deaf) as here, serving(FaultyBus(hub)) as there:
+        async with Websocket.to(there) as client:
+            sid = next(iter(there.manager.book.members))
+            assert await here.server.close(sid, Close.KICKED, confirmed=True) is False
+            assert (await client.closed())[0] == Close.KICKED.value.code
+        await until(there.nothing_left)
+        assert await here.server.close(sid, Close.KICKED, confirmed=True) is False
+        with pytest.raises(StateUnavailable):
+            await here.server.close("x" * 20, Close.KICKED, confirmed=True)
+        assert await here.server.close("x" * 20, Close.KICKED) is False
+        assert not len(here.manager.waiting)
+
+
 async def test_a_socket_is_closed_with_its_reason_from_another_instance() -> None:
     async with pair() as p, Websocket.to(p.there) as client:
         assert await p.here.server.close(p.sid(), Close.KICKED) is False

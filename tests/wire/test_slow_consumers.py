@@ -21,7 +21,7 @@ from realtime.wire.watch import Watch
 from sim import http, raw_transports
 from tests.support import virtual_time
 
-from .lab import BOUND, Instance, Polling, Websocket, parsed, running, serving, until
+from .lab import BOUND, Client, Instance, Polling, Websocket, parsed, running, serving, until
 
 PIECE = 16 * 1024
 LIMIT = 20 * PIECE
@@ -392,6 +392,47 @@ async def test_one_message_larger_than_the_bound_reaches_who_reads() -> None:
         await instance.server.emit("large", "x" * 100_000)
         assert len(await client.receive()) > 100_000
         assert instance.server.counters.slow_consumers == 0
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_what_follows_a_message_larger_than_the_bound_reaches_who_reads_too(transport: str) -> None:
+    async with serving(limits=Limits(max_outgoing_bytes=1024)) as instance:
+
+        @instance.server.on("connect")
+        async def connect(sid: str, environ: Any, auth: Any) -> None:
+            instance.manager.admit(sid)
+            await instance.server.emit("large", "x" * 100_000, to=sid)
+            await instance.server.emit("small", 1, to=sid)
+
+        async with Client.to(instance, transport) as client:
+            assert await client.got("large") == ("large", "x" * 100_000)
+            assert await client.got("small") == ("small", 1)
+            await instance.server.emit("larger", "x" * 200_000)
+            await instance.server.emit("last", 2)
+            assert await client.got("larger") == ("larger", "x" * 200_000)
+            assert await client.got("last") == ("last", 2)
+        assert instance.server.counters.slow_consumers == 0
+
+
+async def test_a_message_larger_than_the_bound_raises_it_until_it_has_been_read() -> None:
+    limits = Limits(max_outgoing_bytes=LIMIT, slow_seconds=0.5)
+    async with serving(limits=limits) as instance, Deaf.to(instance.port) as deaf:
+        stuck = session(instance)
+        await instance.server.emit("large", "x" * 64 * LIMIT)
+        for number in range(10):
+            await asyncio.sleep(0.01)
+            await instance.server.emit("small", number)
+        assert not stuck.closing
+        deaf.raw.go_on_reading()
+        received: list[str] = []
+        while len(received) < 11:
+            received += await deaf.raw.receive()
+        assert [parsed(packet)[0] for packet in received] == ["large", *["small"] * 10]
+        await until(lambda: stuck.queue.allowance == 0)
+        deaf.raw.stop_reading()
+        waited: list[int] = []
+        await emit_until(instance, lambda: waited.append(stuck.queue.waiting) or stuck.closing)
+        assert LIMIT - 2 * PIECE < max(waited) <= LIMIT + 2 * PIECE
 
 
 async def test_what_is_kept_until_connect_is_answered_is_bounded_by_its_bytes() -> None:
