@@ -6,15 +6,18 @@ changes nothing. The wire runs the events of one socket one after the other, so 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from realtime.auth import Claims, decode_token
 from realtime.directory import User
 from realtime.errors import (
+    DirectoryUnavailable,
     Forbidden,
     InvalidPayload,
     InvalidToken,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from realtime.server import RealtimeServer
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 CHANNEL_READS = 3
 """How often at most a sign-in reads channels that change meanwhile."""
@@ -149,6 +153,15 @@ class Handlers:
         self.sign_ins["ok"] += 1
         return session
 
+    async def _look_up(self, answer: Awaitable[_T]) -> _T:
+        """What the directory answers. One of the application's own may have forgotten that every wait has a limit."""
+        try:
+            async with asyncio.timeout(2 * self._settings.realtime_state_timeout_seconds):
+                return await answer
+        except TimeoutError:
+            log.warning("the directory did not answer in time")
+            raise DirectoryUnavailable from None
+
     def _decode(self, token: str | None) -> Claims:
         if token is None:
             raise InvalidToken("no token was given")
@@ -162,7 +175,7 @@ class Handlers:
         """
         server = self._server
         about_user(claims.user_id)
-        found = await server.directory.login(claims.user_id)
+        found = await self._look_up(server.directory.login(claims.user_id))
         if found is None:
             if server.sessions.user_of(sid) == claims.user_id:  # who was there and is no more
                 await self._leave_identity(sid)
@@ -217,7 +230,7 @@ class Handlers:
         server, sid = self._server, session.sid
         await server.rooms.join(sid, own)
         for _ in range(CHANNEL_READS):
-            now = await server.directory.channels(session.user.id)
+            now = await self._look_up(server.directory.channels(session.user.id))
             if now == channels:
                 break
             channels = now

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from unittest import mock
+
 import pytest
 from socketio import exceptions
 
@@ -197,3 +200,21 @@ async def test_a_token_of_an_unknown_user_leaves_a_stranger(make_fleet: MakeFlee
 
 async def is_gone(state: State, sid: str) -> bool:
     return await state.session(sid) is None
+
+
+@pytest.mark.parametrize("method", ["login", "channels"])
+async def test_a_directory_that_never_answers_keeps_nobody_waiting_for_ever(
+    make_fleet: MakeFleet, method: str
+) -> None:
+    """The SQL directory gives up by itself; an application's own may not."""
+    directory = people(ann=["red"])
+    async with make_fleet(directory, realtime_state_timeout_seconds=0.2) as fleet:
+
+        async def silence(_user_id: str) -> None:
+            await asyncio.Event().wait()
+
+        with mock.patch.object(directory, method, silence):
+            refused = await refusal(fleet.one.url, "ann")
+        assert refused["data"]["code"] == "directory-unavailable"
+        async with client(fleet.one.url, "ann") as ann:
+            await ann.wait_for("user-list", lambda data: data == {"user_ids": ["ann"]})
