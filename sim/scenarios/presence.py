@@ -41,12 +41,13 @@ async def user_list_storm(lab: Lab) -> None:
         *(stage.come(name, name, f"api-{1 + number % 2}") for number, name in enumerate(names))
     )
     lab.reach("all came")
-    await stage.agree()
+    await lab.sleep(LONGEST_HOLD)
     if stage.watcher in stage.open(since=began):
         lists = lab.checks.heard(stage.watcher, "user-list") - before
         lab.checks.hold(
             "lists-are-coalesced", lists <= TABS / 2, f"{lists} lists for {TABS} who came at once"
         )
+    await stage.agree()  # which many who come at once can break, too: that is not what is asked here
 
 
 @scenario(
