@@ -119,7 +119,6 @@ async def silent_server() -> AsyncIterator[str]:
 
 
 async def test_unknown_users_and_channels_are_nothing_and_no_error(directory: Directory) -> None:
-    assert await directory.user("nobody") is None
     assert await directory.login("nobody") is None
     assert await directory.channels("nobody") == frozenset()
 
@@ -131,7 +130,6 @@ async def test_login_is_user_and_channels_together(directory: Directory) -> None
         await change(directory, "add_member", channel_id, user_id)
     assert await directory.login("ann") == (ANN, frozenset({"c1", "c2"}))
     assert await directory.login("bob") == (BOB, frozenset({"c2"}))
-    assert await directory.user("ann") == ANN
     assert await directory.channels("ann") == {"c1", "c2"}
 
 
@@ -144,21 +142,20 @@ async def test_changes_are_seen_by_the_next_look_up(directory: Directory) -> Non
     await change(directory, "remove_member", "c1", "ann")
     assert await directory.channels("ann") == frozenset()
     await change(directory, "add_user", User("ann", "Anne", "user", ""))
-    assert await directory.user("ann") == User("ann", "Anne", "user", "")
+    assert await directory.login("ann") == (User("ann", "Anne", "user", ""), frozenset())
 
 
 async def test_a_directory_that_is_no_demo_makes_nobody_up(directory: Directory) -> None:
     assert await directory.login("ann") is None
-    assert await directory.user("ann") is None
+    assert await directory.channels("ann") == frozenset()
 
 
 async def test_in_a_demo_a_user_exists_from_the_first_login_on(demo: Directory) -> None:
-    assert await demo.user("ann") is None
+    assert await demo.channels("ann") == frozenset()
     first = await demo.login("ann")
     assert first is not None
     assert (first[0].id, first[0].name, first[0].role) == ("ann", "ann", "user")
     assert first[1] == {"general"}
-    assert await demo.user("ann") == first[0]
     assert await demo.login("ann") == first
     assert await demo.channels("ann") == {"general"}
 
@@ -173,8 +170,8 @@ async def test_a_demo_leaves_users_that_exist_as_they_are(demo: Directory) -> No
 async def test_odd_identifiers_are_data(demo: Directory, name: str) -> None:
     login = await demo.login(name)
     assert login is not None
-    assert (await demo.user(name), await demo.channels(name)) == login
-    assert login[1] == {"general"}
+    assert login[0].id == name
+    assert await demo.channels(name) == login[1] == {"general"}
 
 
 async def test_what_was_written_is_there_after_a_restart(database_url: str) -> None:
@@ -332,7 +329,7 @@ if "postgresql" in SQL_DATABASES:
 
     async def test_lost_connections_are_replaced_unseen(postgres_url: str) -> None:
         async with started(postgres_url, demo=True) as directory:
-            await asyncio.gather(directory.login("ann"), directory.user("ann"), directory.channels("ann"))
+            await asyncio.gather(directory.login("ann"), directory.login("bob"), directory.channels("ann"))
             other = await asyncpg.connect(postgres_url)
             await other.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -23,10 +23,6 @@ class Directory(Protocol):
     loop. Identifiers were checked by `realtime.ids.check_id`.
     """
 
-    async def user(self, user_id: str) -> User | None:
-        """The user, or None if there is none."""
-        ...
-
     async def channels(self, user_id: str) -> frozenset[str]:
         """Ids of the channels that the user is a member of; empty for an unknown user."""
         ...

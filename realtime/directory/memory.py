@@ -45,9 +45,6 @@ class MemoryDirectory:
     def remove_member(self, channel_id: str, user_id: str) -> None:
         self._channels.get(user_id, set()).discard(channel_id)
 
-    async def user(self, user_id: str) -> User | None:
-        return self._users.get(user_id)
-
     async def channels(self, user_id: str) -> frozenset[str]:
         return frozenset(self._channels.get(user_id, ()))
 

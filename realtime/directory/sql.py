@@ -38,19 +38,12 @@ class SqlDirectory:
         self._insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
         fetch = self._fetch_or_create if demo else self._fetch
         self._logins: Batcher[str, Login] = Batcher(fetch, timeout=timeout, max_batch=max_batch)
-        self._lookups = (
-            self._logins if not demo else Batcher(self._fetch, timeout=timeout, max_batch=max_batch)
-        )
         self._channels: Batcher[str, frozenset[str]] = Batcher(
             self._fetch_channels, timeout=timeout, max_batch=max_batch
         )
 
     async def login(self, user_id: str) -> tuple[User, frozenset[str]] | None:
         return await self._logins.load(user_id)
-
-    async def user(self, user_id: str) -> User | None:
-        found = await self._lookups.load(user_id)
-        return None if found is None else found[0]
 
     async def channels(self, user_id: str) -> frozenset[str]:
         return await self._channels.load(user_id) or frozenset()
@@ -84,7 +77,6 @@ class SqlDirectory:
 
     async def close(self) -> None:
         await self._logins.close()
-        await self._lookups.close()
         await self._channels.close()
         await self.database.close()
 

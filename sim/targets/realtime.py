@@ -166,10 +166,6 @@ class RemoteDirectory:
         channels = frozenset(found.pop("channels"))
         return User(**found), channels
 
-    async def user(self, user_id: str) -> User | None:
-        found = await self.login(user_id)
-        return None if found is None else found[0]
-
     async def channels(self, user_id: str) -> frozenset[str]:
         found = await self.login(user_id)
         return frozenset() if found is None else found[1]

@@ -19,6 +19,7 @@ from tests.events.lab import (
     heard,
     join_as,
     people,
+    person,
     token_for,
     until,
 )
@@ -204,7 +205,7 @@ async def test_a_user_whom_the_directory_names_differently_is_who_the_directory_
     directory = people(ann=["red"])
 
     async def login(_user_id: str) -> object:
-        return await directory.user("ann"), frozenset({"red"})
+        return person("ann"), frozenset({"red"})
 
     directory.login = login  # type: ignore[assignment, method-assign]
     async with make_fleet(directory) as fleet, client(fleet.one.url, "ANN") as tab:
