@@ -162,7 +162,7 @@ class _Member:
         self.piece: _Piece | None = None
         self.runs = 0
         level = logging.root.manager.disable
-        self.process = context.Process(target=_serve, args=(theirs, level), name="sim-worker", daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, level), name="sim-worker", daemon=True)
         with _born_deaf_to_ctrl_c():
             self.process.start()
         theirs.close()
@@ -207,7 +207,7 @@ def _epitaph(member: _Member, piece: _Piece) -> str:
     return f"a worker process {how} in the middle of: {piece.item}"
 
 
-def _serve(work_comes: connection.Connection, log_level: int) -> None:
+def serve(work_comes: connection.Connection, log_level: int) -> None:
     """The worker: until its owner closes the connection, tells it to end, or is gone."""
     logging.disable(log_level)
     signal.signal(signal.SIGTERM, _leave)
@@ -216,6 +216,8 @@ def _serve(work_comes: connection.Connection, log_level: int) -> None:
         while True:
             work, item = work_comes.recv()
             work_comes.send(_answer(work, item))
+    # It is on its way out, and its owner, who has closed the connection, tells it to end besides.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

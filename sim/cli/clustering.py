@@ -45,6 +45,7 @@ async def _serve(cluster: LocalCluster) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    click.echo("starting", err=True)
     starting, stopped = loop.create_task(cluster.start(stop)), loop.create_task(stop.wait())
     try:
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sim.errors import Stuck
+from sim.workers import serve
 
 STATUS = 7
 
@@ -54,3 +58,10 @@ def stay(folder: str) -> None:
         time.sleep(300)
     finally:
         (Path(folder) / f"{os.getpid()}.left").touch()
+
+
+def served_and_told_to_end(work_comes: Connection) -> None:
+    """A worker whose owner closed the connection, and is told to end on its way out. Its exit status is ``STATUS``."""
+    serve(work_comes, logging.NOTSET)
+    os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(STATUS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -136,6 +137,18 @@ def test_who_is_told_to_end_leaves_its_work_in_order(tmp_path: Path) -> None:
         worker = at_it(tmp_path)
     assert not psutil.pid_exists(worker)
     assert (tmp_path / f"{worker}.left").exists()
+
+
+def test_a_worker_on_its_way_out_is_not_interrupted_by_being_told_to_end() -> None:
+    """One that had done its share printed a traceback now and then."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=labour.served_and_told_to_end, args=(theirs,))
+    worker.start()
+    theirs.close()
+    ours.close()
+    worker.join(60)
+    assert worker.exitcode == labour.STATUS
 
 
 def test_a_worker_does_not_outlive_its_owner_though_it_is_in_the_middle_of_work(tmp_path: Path) -> None:
