@@ -181,7 +181,7 @@ async def test_ctrl_c_while_it_starts_is_not_kept_waiting_and_leaves_nothing(
     os.killpg(running.popen.pid, signal.SIGINT)
     assert await running.ended() == 0
     await all_gone(running, processes)
-    assert running.said == "stopping\n"
+    assert running.said == "starting\nstopping\n"
 
 
 @pytest.mark.parametrize(
