@@ -126,14 +126,19 @@ class World:
             each.heard.clear()
         for group in groups:
             await self._together(group)
-        for instance in self.instances:
-            await instance.server.emit("end")
+            await self._settle()
         for each in self.ears:
-            for _ in self.instances:
-                while await each.receive() != '42["end"]':
-                    pass
             each.check()
             await asyncio.gather(*(self._leave(each, one, each.home) for one in list(each.rooms)))
+
+    async def _settle(self) -> None:
+        """What either instance has told the other has come: to what the other does itself, it has no order."""
+        for instance in self.instances:
+            await instance.server.emit("settled")
+        for each in self.ears:
+            for _ in self.instances:
+                while await each.receive() != '42["settled"]':
+                    pass
 
     async def _together(self, group: list[Step]) -> None:
         coming = {(step[1], self._room(step[2])) for step in group if step[0] == "join"}
