@@ -92,11 +92,14 @@ class Confirmed:
         self.examples = [*self.examples, *more.examples][:MOST_EXAMPLES]
 
     def __str__(self) -> str:
-        """``37 of 200 (left alone 0 of 50, delays 3 of 50, …)``."""
+        """``37 of 200 (left alone 0 of 50, delays 3 of 50, …)``, and what broke if that was not always the same."""
         said = f"{self.showed} of {self.tries}"
         if self.showed:
             parts = [f"{kind} {self.by[kind][0]} of {self.by[kind][1]}" for kind in KINDS if kind in self.by]
             said += f" ({', '.join(parts)})"
+        if len(self.invariants) > 1:
+            often = sorted(self.invariants.items(), key=lambda each: -each[1])
+            said += ": " + ", ".join(f"{invariant} {times}" for invariant, times in often)
         said += f", {self.inconclusive} inconclusive" if self.inconclusive else ""
         return said + (f", {self.failed} FAILED" if self.failed else "")
 

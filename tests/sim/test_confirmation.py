@@ -33,6 +33,12 @@ def test_tries_are_counted_by_kind() -> None:
     assert outcome_of([found]) is Outcome.HELD
 
 
+def test_what_broke_is_told_where_it_was_not_always_the_same() -> None:
+    other = replace(BROKE, invariant="asked-list-is-right")
+    found = row(RACE, NAIVE, (other, ALONE), (BROKE, ALONE), (BROKE, ALONE))
+    assert str(found) == "3 of 3 (left alone 3 of 3): presence-converges 2, asked-list-is-right 1"
+
+
 def test_what_the_lab_could_not_run_is_no_try_and_a_problem() -> None:
     failed = replace(HELD, outcome=Outcome.FAILED, message="no Redis")
     found = row(RACE, REALTIME, (HELD, ALONE), (failed, ALONE))
