@@ -121,15 +121,17 @@ def replay_order(
     at_instances: Mapping[str, Sequence[Step]] | None = None,
     alike: Callable[[Result], bool] = lambda _result: True,
     beginnings: Sequence[Plan] = (Plan(),),
+    bound: Callable[[float], float] = float,
     seed: int = 0,
 ) -> Replayed:
     """``wanted``: the order at Redis. While a run in that order is not ``alike``, steps at instances are brought into
-    their order as well, as far as that goes; and then another of the ``beginnings`` is tried."""
+    their order as well, as far as that goes; and then another of the ``beginnings`` is tried. ``bound``: see
+    ``Lab.bound``; what is late in one lab only would be another outcome."""
     best, rounds = None, 0
     for plan in beginnings:
         for _round in range(MOST_ROUNDS):
             rounds += 1
-            lab, recorder, inboxes = make_lab(scenario, factory, plan), Recorder(), Inboxes()
+            lab, recorder, inboxes = make_lab(scenario, factory, plan, bound=bound), Recorder(), Inboxes()
             lab.network.observers += [recorder, inboxes]
             result = run(scenario, factory, plan, seed=seed, lab=lab)
             early = _first_too_early(wanted, _steps(recorder))

@@ -183,7 +183,9 @@ def _who_was_refused(lab: Lab) -> str:
     return ""
 
 
-def make_lab(scenario: Scenario, factory: Factory, plan: Plan) -> SimulatedLab:
-    """A fresh world for one run under the plan."""
-    schedule = PlannedSchedule(plan)
-    return SimulatedLab(factory, schedule, settings=dict(scenario.settings), skips=frozenset(plan.skips))
+def make_lab(
+    scenario: Scenario, factory: Factory, plan: Plan, *, bound: Callable[[float], float] = float
+) -> SimulatedLab:
+    """A fresh world for one run under the plan. ``bound``: see ``Lab.bound``."""
+    schedule, settings, skips = PlannedSchedule(plan), dict(scenario.settings), frozenset(plan.skips)
+    return SimulatedLab(factory, schedule, settings=settings, skips=skips, bound=bound)

@@ -22,6 +22,7 @@ from sim.inclusion import JITTERS, Inboxes, by_key, replay_order
 from sim.interrupt import Interrupt
 from sim.likeness import names_of
 from sim.plan import Plan
+from sim.processes.lab import bound
 from sim.processes.monitor import Seen
 from sim.processes.process import ProcessError
 from sim.processes.run import run_on_processes, undisturbed_on_processes
@@ -116,6 +117,7 @@ def compare(wanted: tuple[str, str, int]) -> Compared:
         at_instances=inboxes.orders(),
         alike=lambda each: (each.outcome, each.invariant) == (real.outcome, real.invariant),
         beginnings=list(dict.fromkeys((plan, Plan(), *JITTERS))),
+        bound=bound,
     )
     return Compared(
         name,

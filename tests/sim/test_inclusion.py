@@ -7,10 +7,12 @@ import pytest
 from sim.baseline import Recorder
 from sim.explore import search, undisturbed
 from sim.inclusion import JITTERS, by_key, replay_order
+from sim.lab import Lab
 from sim.likeness import after, names_of
 from sim.plan import Plan
+from sim.processes.lab import bound
 from sim.run import Outcome, Result, make_lab, run
-from sim.scenario import find
+from sim.scenario import Scenario, find
 from sim.schedule import Hold
 from sim.strategies import strategy
 from sim.targets import load
@@ -39,6 +41,19 @@ def test_the_order_of_a_broken_run_breaks_it_again_and_that_of_a_calm_one_does_n
         assert twin.same_order
         assert (twin.result.outcome, twin.result.invariant) == (result.outcome, result.invariant)
     assert twin.rounds == 1, "the calm run needs no hold"
+
+
+def test_what_is_in_time_on_real_processes_is_in_time_in_the_replay_too() -> None:
+    """What ended within a busy machine's bounds was another outcome in the simulator, whose bounds are sharp."""
+
+    async def late(lab: Lab) -> None:
+        await lab.start("api-1")
+        await lab.sleep(1.2)
+        lab.checks.hold("in-time", lab.bound(1.0) > 1.2, f"{lab.bound(1.0):g} s are too short")
+
+    scenario = Scenario("late", "r", "", late)
+    assert replay_order(scenario, load("naive"), {}).result.outcome is Outcome.VIOLATED
+    assert replay_order(scenario, load("naive"), {}, bound=bound).result.outcome is Outcome.HELD
 
 
 def test_an_order_that_cannot_be_is_given_up() -> None:
