@@ -14,12 +14,6 @@ TRANSPORTS = ["websocket", "polling", "upgrade"]
 
 
 @pytest.fixture(scope="module")
-def instance() -> Iterator[Instance]:
-    with Instance(demo=True) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def stock() -> Iterator[FalseServer]:
     with FalseServer() as started:
         yield started

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,6 @@ from tests.load.lab import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[Instance]:
-    with Instance(demo=True) as started:
-        yield started
 
 
 def test_plain_options_are_obeyed_and_nothing_is_counted_twice(instance: Instance, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from sim.processes.instances import Instance
 from tests.load.lab import BUSY, FalseServer, from_the_web_page, lines_of, most_connected, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[Instance]:
-    with Instance(demo=True) as started:
-        yield started
 
 
 def test_from_the_web_page_each_test_has_its_shape_from_the_beginning(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,6 @@ from tests.load.lab import (
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def instance() -> Iterator[Instance]:
-    with Instance(demo=True) as started:
-        yield started
 
 
 def test_two_workers_add_up_and_a_missed_objective_is_status_1(instance: Instance, tmp_path: Path) -> None:

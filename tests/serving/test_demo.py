@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -177,7 +176,7 @@ def test_the_page_s_client_is_the_version_that_the_tests_in_node_use() -> None:
     assert package["dependencies"]["socket.io-client"] == fetch.VERSION
 
 
-@pytest.mark.skipif(not shutil.which("npm"), reason="no npm on PATH")
+@pytest.mark.node
 def test_a_registry_that_cannot_be_reached_is_told_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
